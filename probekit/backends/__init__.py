@@ -1,0 +1,1 @@
+"""The runtimes that run a frozen model, and what they share."""

@@ -1,0 +1,288 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from probekit import __version__
+from probekit.errors import EXIT_CODES, Problem, UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from probekit.components import Tap
+
+_EXITS = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+class Commands(click.Group):
+    """Answers an unknown command with the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}; {nearest(args[0], self.list_commands(ctx), 'commands')}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"\b\nExit codes:\n{_EXITS}",
+)
+@click.version_option(__version__, prog_name="probekit")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks; may stand anywhere.")
+def cli() -> None:
+    """Linear classifier probes for the intermediate tensors of a neural network.
+
+    \b
+    Examples:
+      probekit run specs/digits.yaml
+      probekit taps model.onnx
+      probekit validate specs/*.yaml
+    """
+
+
+_spec_argument = click.argument("spec", type=click.Path())
+_settings = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the spec: --set splits.seed=1"
+)
+_trust = click.option(
+    "--trust-code", is_flag=True, help="Run code that the spec names (torch factories, .pt2 programs)."
+)
+
+
+@cli.command()
+@_spec_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/NAME]")
+@_settings
+@_trust
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run(spec: str, output: Path | None, settings: tuple[str, ...], trust_code: bool, quiet: bool) -> None:
+    """Run a spec: read the model's tensors once, fit every probe, write the reports.
+
+    \b
+    Examples:
+      probekit run specs/digits.yaml
+      probekit run spec.yaml -o runs/seed1 --set splits.seed=1
+    """
+    from probekit.plugins import Plugins
+    from probekit.run import run_spec
+    from probekit.spec import load_spec
+
+    plugins = Plugins()
+    loaded = load_spec(spec, plugins, settings, trust_code=trust_code)
+    directory = output if output is not None else Path("runs") / loaded.spec.name
+    width, colour = _terminal()
+    outcome = run_spec(loaded, plugins, directory, _progress(quiet), width, colour)
+    for text in outcome.printed.values():
+        click.echo(text, nl=False)
+    click.echo(f"{outcome.directory}: {', '.join(sorted(p.name for p in directory.iterdir() if p.is_file()))}")
+    if outcome.failures:
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("model", type=click.Path())
+@click.option("--match", "pattern", default="*", show_default=True, help="Only names that this pattern matches.")
+@_settings
+@_trust
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def taps(model: str, pattern: str, settings: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
+    """List what can be tapped in MODEL, an .onnx file or a spec, and what cannot, with the reason.
+
+    \b
+    Examples:
+      probekit taps model.onnx --match '*Relu*'
+      probekit taps specs/fashion_convnet_torch.yaml --trust-code
+    """
+    from probekit.listing import list_taps, tap_lines
+    from probekit.plugins import Plugins
+
+    found = list_taps(model, Plugins(), settings, trust_code=trust_code)
+    chosen: dict[str, Sequence[Tap]] = {
+        name: [t for t in some if _matches(pattern, t.name)] for name, some in found.items()
+    }
+    if as_json:
+        click.echo(json.dumps({name: [vars(tap) for tap in some] for name, some in chosen.items()}, indent=1))
+        return
+    width, _ = _terminal()
+    for name, some in chosen.items():
+        for line in tap_lines(name if len(chosen) > 1 else "", some, width):
+            click.echo(line)
+
+
+@cli.command()
+@click.argument("specs", nargs=-1, required=True, type=click.Path())
+@_settings
+@_trust
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def validate(specs: tuple[str, ...], settings: tuple[str, ...], trust_code: bool, output_format: str) -> None:
+    """Say everything that is wrong with SPECS. No model is loaded and no data is read.
+
+    An unset ${VARIABLE} and code that is not trusted are warnings here; run refuses them.
+    """
+    from probekit.plugins import Plugins
+    from probekit.spec.load import SOFT, check_spec
+
+    plugins = Plugins()
+    problems: list[Problem] = []
+    for spec in specs:
+        try:
+            problems += check_spec(spec, plugins, settings, trust_code=trust_code).problems
+        except UserError as error:
+            problems += error.problems
+    hard = [problem for problem in problems if problem.code not in SOFT]
+    if output_format == "json":
+        click.echo(json.dumps([_as_json(problem) for problem in problems], indent=1))
+    else:
+        for problem in problems:
+            click.echo(f"{'error' if problem in hard else 'warning'} {problem.code} {problem}", err=True)
+        if not hard:
+            click.echo(f"{len(specs)} {'spec is' if len(specs) == 1 else 'specs are'} valid")
+    sys.exit(2 if hard else 0)
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), help="File to write instead of printing.")
+@click.option("--table", is_flag=True, help="A Markdown table of all keys and defaults instead of the JSON Schema.")
+def schema(out: Path | None, table: bool) -> None:
+    """Print the JSON Schema of a spec, with the kinds of all installed plugins."""
+    from probekit.plugins import Plugins
+    from probekit.spec.reference import json_schema, reference
+
+    plugins = Plugins()
+    text = reference(plugins) if table else json.dumps(json_schema(plugins), indent=1) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+@cli.command()
+@click.option("--load", is_flag=True, help="Import every plugin, to see whether it works.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def plugins(load: bool, as_json: bool) -> None:
+    """List the kinds that a spec can name, and who provides them. Nothing is imported for that."""
+    from probekit.plugins import LISTENER, Plugins
+
+    found = Plugins()
+    rows = [{**vars(provider), "status": ""} for provider in found.providers]
+    for row, provider in zip(rows, found.providers, strict=True):
+        if load and provider.category != LISTENER:
+            try:
+                found.find(provider.category, provider.kind)
+                row["status"] = "works"
+            except UserError as error:
+                row["status"] = str(error)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        status = f"  {row['status']}" if row["status"] else ""
+        click.echo(
+            f"{row['category']:<10} {row['kind']:<12} {row['distribution']} {row['release']}  {row['module']}{status}"
+        )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    from probekit.taps import matches
+
+    return pattern == "*" or name == pattern or matches(pattern, name)
+
+
+def _as_json(problem: Problem) -> dict[str, Any]:
+    from probekit.spec.load import SOFT
+
+    keys = {"code": problem.code, "severity": "warning" if problem.code in SOFT else "error", "path": problem.file}
+    return keys | {
+        "line": problem.line, "col": problem.column, "field": problem.field, "message": problem.what, "hint": problem.hint,
+    }  # fmt: skip
+
+
+def _terminal() -> tuple[int, bool]:
+    """Return the terminal's width and whether it may have colours (NO_COLOR and FORCE_COLOR are heeded)."""
+    import os
+    import shutil
+
+    interactive = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    colour = bool(os.environ.get("FORCE_COLOR")) or (interactive and not os.environ.get("NO_COLOR"))
+    return shutil.get_terminal_size((100, 24)).columns, colour
+
+
+def _progress(quiet: bool) -> Callable[[str, int, int], None]:
+    """Return a function that tells how far a stage is: one live line on a terminal, a line per tenth elsewhere."""
+    if quiet:
+        return lambda stage, done, total: None
+    if sys.stderr.isatty():
+
+        def live(stage: str, done: int, total: int) -> None:
+            click.echo(f"\r\x1b[K{stage} {done:,} of {total:,}" + ("\n" if done >= total else ""), nl=False, err=True)
+
+        return live
+    told: dict[str, int] = {}
+
+    def plain(stage: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(total, 1)
+        if told.get(stage) != tenth:
+            told[stage] = tenth
+            click.echo(f"{stage} {done:,} of {total:,}", err=True)
+
+    return plain
+
+
+def _terminated(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as signal handlers are called
+    raise SystemExit(143)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"warning: {message}", err=True)
+
+
+def main() -> None:
+    """Run the command line; every way out has a documented exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    debug = "--debug" in sys.argv
+    try:
+        cli.main(args=[arg for arg in sys.argv[1:] if arg != "--debug"], prog_name="probekit", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except UserError as error:
+        if debug:
+            raise
+        for problem in error.problems:
+            click.echo(f"error {problem.code} {problem}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception:
+        if debug:
+            raise
+        _crash()
+
+
+def _crash() -> NoReturn:
+    with tempfile.NamedTemporaryFile("w", prefix="probekit-crash-", suffix=".txt", delete=False) as file:
+        file.write(f"probekit {__version__}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
+    click.echo(f"this is a fault of probekit; the details are in {file.name}", err=True)
+    sys.exit(70)

@@ -1,0 +1,1 @@
+"""Datasets, label factors, splits, and what the model is fed."""

@@ -1,0 +1,56 @@
+"""From stored values to what a model was trained on: (x ÷ scale - mean) ÷ std."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from probekit.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from probekit.components import Array
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A scaling per channel, where axis 1 is the channel.
+
+    Args:
+        scale: values are divided by this first.
+        mean: one number, or one a channel; empty means 0.
+        std: one number, or one a channel; empty means 1.
+        untouched: leave values and dtype as they are.
+    """
+
+    scale: float = 1.0
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    untouched: bool = False
+
+    def scaled(self, array: Array) -> Array:
+        """Return float32 of the shape of ``array``, (examples, channels, ...).
+
+        Raises:
+            InputError: ``PK-L22``, mean or std has another number of channels.
+        """
+        if self.untouched:
+            return array
+        values = array.astype(np.float32) / np.float32(self.scale)
+        if self.mean:
+            values -= self._per_channel("mean", self.mean, values)
+        if self.std:
+            values /= self._per_channel("std", self.std, values)
+        return values
+
+    @staticmethod
+    def _per_channel(name: str, numbers: Sequence[float], values: Array) -> Array:
+        if len(numbers) == 1 or values.ndim < 2:
+            return np.asarray(numbers, dtype=np.float32).reshape(-1)[:1]
+        if len(numbers) != values.shape[1]:
+            what = f"preprocess.{name} has {len(numbers)} numbers for {values.shape[1]} channels"
+            raise InputError(Problem("PK-L22", what, "give one number, or one a channel"))
+        return np.asarray(numbers, dtype=np.float32).reshape(1, -1, *[1] * (values.ndim - 2))

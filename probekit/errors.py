@@ -1,0 +1,135 @@
+"""One tree of errors that a user can mend. Each carries all problems found, and each problem says
+what is wrong, the offending value, where it stands, the nearest valid choice and what to type next.
+
+Anything that is not a :class:`UserError` is a fault of probekit itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that the user can mend.
+
+    Args:
+        code: the fault's stable code, ``PK-Y03``; its paragraph stands in ``docs/errors.md``.
+        what: the fact and the offending value, lower case, no full stop.
+        hint: the nearest valid choice or the command to type next; empty when there is none.
+        field: the spec's field, dotted (``model.path``); empty when no field is concerned.
+        file: the file the problem stands in; empty when it stands in none.
+        line: line in ``file``, from 1; 0 when unknown.
+        column: column in ``line``, from 1; 0 when unknown.
+    """
+
+    code: str
+    what: str
+    hint: str = ""
+    field: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        place = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)]) if self.file else ""
+        text = ": ".join(part for part in (place, self.field, self.what) if part)
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def at(self, file: str, line: int = 0, column: int = 0) -> Problem:
+        """Return the same problem with its place."""
+        return replace(self, file=file, line=line, column=column)
+
+
+class UserError(Exception):
+    """A request that cannot be carried out, for reasons the user can mend.
+
+    Args:
+        problems: all that was found, in the order of their places.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class SpecError(UserError):
+    """The spec or the command line is wrong; nothing ran."""
+
+    exit_code = 2
+
+
+class InputError(UserError):
+    """The model, the labels or the data are unusable."""
+
+    exit_code = 3
+
+
+class MachineError(UserError):
+    """The machine lacks something: memory, disk, a permission, a package, a plugin."""
+
+    exit_code = 4
+
+
+class UnknownKindError(LookupError):
+    """No installed plugin provides a kind.
+
+    Args:
+        what: the fact and the kind.
+        hint: the nearest kind, the installed ones, what to type.
+        code: the fault's code.
+    """
+
+    def __init__(self, what: str, hint: str, code: str = "PK-Y31") -> None:
+        super().__init__(what)
+        self.what, self.hint, self.code = what, hint, code
+
+
+class ProbekitWarning(UserWarning):
+    """Something that the reader of a result should know; a run keeps it in the provenance."""
+
+
+EXIT_CODES = {
+    0: "done",
+    1: "finished, but a probe failed; the report is written",
+    2: "the spec or the command line is wrong; nothing ran",
+    3: "the model, the labels or the data are unusable",
+    4: "the environment lacks something: memory, disk, a permission, a package, a plugin",
+    70: "a fault of probekit itself; the path of the crash file is printed",
+    130: "interrupted",
+    143: "terminated",
+}
+
+
+def nearest(name: str, choices: Iterable[str], label: str = "valid") -> str:
+    """Say which of ``choices`` was probably meant, else list them.
+
+    >>> nearest("tapz", ["taps", "model"])
+    "did you mean 'taps'?"
+    >>> nearest("xyz", ["taps", "model"])
+    'valid: model, taps'
+    """
+    known = sorted(set(choices))
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    return f"{label}: {shown}" if known else f"{label}: none"
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """Return the first ``most`` names and how many more there are.
+
+    >>> listed(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    all_names = list(names)
+    text = ", ".join(repr(str(name)) for name in all_names[:most])
+    return text + (f" and {len(all_names) - most} more" if len(all_names) > most else "")

@@ -1,0 +1,96 @@
+"""Every hook that a plugin can implement. Each docstring is the hook's documentation.
+
+A plugin is a module with functions of these names, marked with ``@probekit.hookimpl``. Its distribution names it in
+the entry-point group ``probekit``, one entry point per kind: ``backend.openvino = "probekit_openvino"``. The module is
+imported when a spec names one of its kinds. An implementation takes only the arguments that it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from probekit.components import Backend, Dataset, LabelFactor, Probe, Reduction, Report
+    from probekit.results import ProbeResult, RunResult
+    from probekit.spec import Spec
+
+hookspec = pluggy.HookspecMarker("probekit")
+hookimpl = pluggy.HookimplMarker("probekit")
+
+
+@hookspec
+def register_backends() -> list[type[Backend]]:
+    """Return backend classes: the runtimes that run a model. Entry point ``backend.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_datasets() -> list[type[Dataset]]:
+    """Return dataset classes: where the examples come from. Entry point ``dataset.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_label_factors() -> list[type[LabelFactor]]:
+    """Return label factor classes: named ways to label examples. Entry point ``factor.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_reductions() -> list[type[Reduction]]:
+    """Return reduction classes: what turns activations into features. Entry point ``reduction.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_probes() -> list[type[Probe]]:
+    """Return probe classes: what is fitted to features. Entry point ``probe.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_reports() -> list[type[Report]]:
+    """Return report classes: views of a result. Entry point ``report.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
+def on_run_start(spec: Spec) -> None:
+    """Called before a run reads its data. Entry point ``listener.NAME``, as for the other events.
+
+    An event that raises is reported as a warning with the distribution's name; the run goes on.
+
+    Args:
+        spec: the validated spec.
+    """
+
+
+@hookspec
+def on_probe_fitted(probe: ProbeResult) -> None:
+    """Called after each probe is fitted and scored.
+
+    Args:
+        probe: the probe's result, as it will stand in ``results.json``.
+    """
+
+
+@hookspec
+def on_run_end(result: RunResult) -> None:
+    """Called after the result is saved and the reports are written.
+
+    Args:
+        result: the whole result.
+    """
+
+
+REGISTER_HOOKS = {
+    "backend": "register_backends",
+    "dataset": "register_datasets",
+    "factor": "register_label_factors",
+    "reduction": "register_reductions",
+    "probe": "register_probes",
+    "report": "register_reports",
+}
+"""From a category, as entry points and specs spell it, to the hook that registers its classes."""

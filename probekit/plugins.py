@@ -1,0 +1,234 @@
+"""Which kinds exist, who provides them, and the loading of a kind's module when a spec names it.
+
+The metadata of installed distributions answers which kinds exist; nothing is imported for that. The built-in
+components are listed as strings and come in through the same hooks as anyone's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from probekit import hookspecs
+from probekit.errors import MachineError, ProbekitWarning, Problem, UnknownKindError, nearest
+from probekit.hookspecs import REGISTER_HOOKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from probekit.components import Component
+
+GROUP = "probekit"
+LISTENER = "listener"
+CORE = "probekit-platform"
+
+BUILT_IN = {
+    "backend.onnx": "probekit.backends.onnx",
+    "backend.torch": "probekit.backends.torch",
+    "dataset.arrays": "probekit.data.arrays",
+    "dataset.digits": "probekit.data.arrays",
+    "dataset.idx": "probekit.data.idx",
+    "dataset.images": "probekit.data.images",
+    "factor.bins": "probekit.data.factors",
+    "factor.column": "probekit.data.factors",
+    "factor.group": "probekit.data.factors",
+    "factor.table": "probekit.data.factors",
+    "reduction.flatten": "probekit.reductions.data_free",
+    "reduction.pca": "probekit.reductions.pca",
+    "reduction.pool": "probekit.reductions.data_free",
+    "reduction.project": "probekit.reductions.data_free",
+    "reduction.select": "probekit.reductions.data_free",
+    "reduction.subset": "probekit.reductions.data_free",
+    "probe.linear": "probekit.probes.linear",
+    "report.csv": "probekit.report.files",
+    "report.html": "probekit.report.html",
+    "report.json": "probekit.report.files",
+    "report.terminal": "probekit.report.terminal",
+}
+
+NOT_BUILT_YET = {"factor.multilabel", "factor.number", "report.markdown"}
+"""Kinds of the design that a later version brings; a spec that names one is told so."""
+
+FIRST_PARTY = {
+    "backend.toy": "./plugins/probekit-toy",
+    "dataset.toy_blobs": "./plugins/probekit-toy",
+    "factor.toy_parity": "./plugins/probekit-toy",
+}
+"""Kinds that distributions in probekit's own source tree provide, and how pip finds them there."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One kind, as its distribution's metadata declares it.
+
+    Args:
+        category: ``backend``, ``dataset``, ``factor``, ``reduction``, ``probe``, ``report`` or ``listener``.
+        kind: the name that specs use.
+        module: what is imported when it is needed.
+        distribution: who provides it.
+        release: the distribution's version.
+    """
+
+    category: str
+    kind: str
+    module: str
+    distribution: str
+    release: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.release} ({self.module})"
+
+
+def installed_providers(autoload: bool = True) -> list[Provider]:
+    """Return all kinds that the metadata of installed distributions declares, the built-in ones first.
+
+    Args:
+        autoload: False leaves out every distribution but probekit's own.
+    """
+    from probekit import __version__
+
+    providers = [
+        Provider(*name.split(".", 1), module, CORE, __version__)  # type: ignore[misc] - two parts by construction
+        for name, module in BUILT_IN.items()
+    ]
+    if not autoload:
+        return providers
+    found = {
+        (*point.name.partition(".")[::2], point.value, point.dist.name, point.dist.version)
+        for point in importlib.metadata.entry_points(group=GROUP)
+        if point.dist is not None
+    }
+    return providers + [Provider(*parts) for parts in sorted(found)]
+
+
+class Plugins:
+    """The kinds that are there; modules are imported when a kind is looked up.
+
+    Args:
+        providers: what there is; default: everything installed, or only probekit's own kinds where the variable
+            ``PROBEKIT_DISABLE_PLUGIN_AUTOLOAD`` is set.
+    """
+
+    def __init__(self, providers: Sequence[Provider] | None = None) -> None:
+        autoload = not os.environ.get("PROBEKIT_DISABLE_PLUGIN_AUTOLOAD")
+        self.providers = list(providers) if providers is not None else installed_providers(autoload)
+        self._classes: dict[str, dict[tuple[str, str], type[Component]]] = {}
+
+    @cached_property
+    def manager(self) -> pluggy.PluginManager:
+        """The pluggy manager; it holds the modules loaded so far."""
+        manager = pluggy.PluginManager(GROUP)
+        manager.add_hookspecs(hookspecs)
+        return manager
+
+    def kinds(self, category: str) -> list[str]:
+        """Return the names of a category's kinds, without importing anything."""
+        return sorted({provider.kind for provider in self.providers if provider.category == category})
+
+    def loaded(self) -> list[Provider]:
+        """Return the providers whose module was imported."""
+        return [provider for provider in self.providers if provider.module in self._classes]
+
+    def find(self, category: str, kind: str) -> type[Component]:
+        """Return the class that a kind names, importing its module.
+
+        Raises:
+            UnknownKindError: nothing provides it.
+            MachineError: two distributions claim it (``PK-G01``), or its plugin is broken (``PK-G02`` to ``PK-G04``).
+        """
+        claims = [p for p in self.providers if (p.category, p.kind) == (category, kind)]
+        if not claims:
+            raise self._unknown(category, kind)
+        if len(claims) > 1:
+            what = f"{category} kind {kind!r} is claimed by {' and by '.join(map(str, claims))}"
+            raise MachineError(Problem("PK-G01", what, f"type: pip uninstall {claims[-1].distribution}"))
+        classes = self._load(claims[0])
+        found = classes.get((category, kind))
+        if found is None:
+            what = f"{claims[0]} declares {category}.{kind}, but its {REGISTER_HOOKS[category]} does not return it"
+            raise MachineError(Problem("PK-G04", what, nearest(kind, [k for c, k in classes if c == category])))
+        return found
+
+    def _unknown(self, category: str, kind: str) -> UnknownKindError:
+        name = f"{category}.{kind}"
+        if name in NOT_BUILT_YET:
+            return UnknownKindError(f"kind {kind!r} is not built yet", nearest("", self.kinds(category)), "PK-Y37")
+        if name in FIRST_PARTY:
+            hint = f"type: pip install {FIRST_PARTY[name]}  (in probekit's source folder)"
+            return UnknownKindError(f"no installed plugin provides kind {kind!r}", hint)
+        close = nearest(kind, self.kinds(category), "installed")
+        listing = "" if close.startswith("installed") else f" installed: {', '.join(self.kinds(category))}"
+        return UnknownKindError(f"no plugin provides kind {kind!r}", close + listing)
+
+    def load_listeners(self) -> None:
+        """Import every installed listener; one that is broken costs a warning that names it."""
+        for provider in self.providers:
+            if provider.category == LISTENER:
+                try:
+                    self._load(provider)
+                except MachineError as error:
+                    warnings.warn(
+                        f"listener {provider.kind!r} is left out: {error}", category=ProbekitWarning, stacklevel=2
+                    )
+
+    def emit(self, event: str, **arguments: Any) -> None:
+        """Call an event hook of each loaded listener; one that raises costs a warning that names it."""
+        for implementation in getattr(self.manager.hook, event).get_hookimpls():
+            others = [p for p in self.manager.get_plugins() if p is not implementation.plugin]
+            try:
+                self.manager.subset_hook_caller(event, others)(**arguments)
+            except Exception as error:  # noqa: BLE001 - a listener's fault must not end a run
+                text = f"{event} of plugin {implementation.plugin_name} raised {type(error).__name__}: {error}"
+                warnings.warn(text, category=ProbekitWarning, stacklevel=2)
+
+    def _load(self, provider: Provider) -> dict[tuple[str, str], type[Component]]:
+        if provider.module not in self._classes:
+            try:
+                module = importlib.import_module(provider.module)
+            except Exception as error:
+                what = f"plugin {provider} cannot be imported: {type(error).__name__}: {error}"
+                hint = f"type: pip install --upgrade {provider.distribution}"
+                raise MachineError(Problem("PK-G02", what, hint)) from error
+            self._register(module, provider)
+            self._classes[provider.module] = self._classes_of(module, provider)
+        return self._classes[provider.module]
+
+    def _register(self, module: object, provider: Provider) -> None:
+        try:
+            self.manager.register(module, f"{provider.distribution} {provider.release}: {provider.module}")
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            self.manager.unregister(module)
+            hooks = {name for name in vars(hookspecs) if name.startswith(("register_", "on_"))}
+            wrong = [name for name in vars(module) if name not in hooks and self._is_hookimpl(module, name)]
+            what = f"plugin {provider} does not fit the hooks: {str(error).splitlines()[-1]}"
+            hint = f"{wrong[0]!r}: {nearest(wrong[0], hooks)}" if wrong else ""
+            raise MachineError(Problem("PK-G03", what, hint)) from error
+
+    def _is_hookimpl(self, module: object, name: str) -> bool:
+        return self.manager.parse_hookimpl_opts(module, name) is not None
+
+    def _classes_of(self, module: object, provider: Provider) -> dict[tuple[str, str], type[Component]]:
+        others = [plugin for plugin in self.manager.get_plugins() if plugin is not module]
+        classes: dict[tuple[str, str], type[Component]] = {}
+        for category, hook in REGISTER_HOOKS.items():
+            try:
+                lists: Iterable[list[type[Component]]] = self.manager.subset_hook_caller(hook, others)()
+                for component in (component for one in lists for component in one):
+                    if component.category != category:
+                        what = f"{hook} of plugin {provider} returns {component.__name__}, which is no {category}"
+                        raise MachineError(Problem("PK-G04", what))
+                    classes[category, component.kind_name()] = component
+            except MachineError:
+                raise
+            except Exception as error:
+                what = f"{hook} of plugin {provider} raised {type(error).__name__}: {error}"
+                raise MachineError(Problem("PK-G02", what)) from error
+        return classes

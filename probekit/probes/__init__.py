@@ -1,0 +1,1 @@
+"""What is fitted to the features of a tap, and how it is scored."""

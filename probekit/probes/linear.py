@@ -1,0 +1,202 @@
+"""The linear classifier probe (paper, section 3.2), fitted to its optimum."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from probekit.components import Certificate, FittedProbe, FloatArray, IntArray, Probe, Target
+from probekit.errors import ProbekitWarning
+from probekit.hookspecs import hookimpl
+from probekit.probes.metrics import cross_entropy, error_rate
+from probekit.sections import fault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from probekit.probes.softmax_regression import Spectrum
+
+PENALTY_PATH = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
+"""The λ that ``penalty: auto`` tries."""
+
+
+class FittedLinear(FittedProbe):
+    """W and b in the features' own units.
+
+    Args:
+        weights: shape (classes, features), float64.
+        bias: shape (classes,), float64; -inf for a class without training examples.
+        penalty: the chosen λ, in units of standardised features.
+        objective: mean cross-entropy + (λ/2)‖W‖² on the training rows, W in standardised units, in nats.
+        certificate: of this λ.
+        seconds: wall time.
+    """
+
+    def __init__(
+        self,
+        weights: npt.NDArray[np.float64],
+        bias: npt.NDArray[np.float64],
+        penalty: float,
+        objective: float,
+        certificate: Certificate,
+        seconds: float,
+    ) -> None:
+        self.weights, self.bias = weights, bias
+        self.penalty, self.objective = penalty, objective
+        self.certificate, self.seconds = certificate, seconds
+
+    def logits(self, features: FloatArray) -> FloatArray:
+        """W x + b, in float64 before it is rounded."""
+        rows = range(0, len(features), 1 << 14)
+        parts = [features[i : i + (1 << 14)].astype(np.float64) @ self.weights.T + self.bias for i in rows]
+        return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, len(self.bias)), np.float32)
+
+
+class LinearProbe(Probe):
+    """Softmax regression: mean cross-entropy in nats + (λ/2)‖W‖², W in units of standardised features, b unpenalised.
+
+    λ is chosen on the valid split; ties go to the larger one.
+    """
+
+    kind: Literal["linear"] = "linear"
+    penalty: Literal["auto"] | float | list[float] = Field(
+        "auto", description=f"λ, or several to choose from; auto: {', '.join(f'{value:g}' for value in PENALTY_PATH)}"
+    )
+    choose_by: Literal["cross_entropy", "error"] = Field(
+        "cross_entropy", description="what the chosen λ makes smallest on the valid split"
+    )
+    tolerance: float = Field(
+        1e-4,
+        gt=0,
+        le=1,
+        description="the proven bound on objective - optimum, as a share of the training labels' entropy",
+    )
+    max_passes: int = Field(2000, ge=1, description="passes over the training rows, after which a fit stops unproven")
+
+    @field_validator("penalty")
+    @classmethod
+    def _positive(cls, penalty: str | float | list[float]) -> str | float | list[float]:
+        values = penalty if isinstance(penalty, list) else [penalty]
+        if not values or any(not isinstance(value, str) and not 1e-12 <= value <= 1e12 for value in values):
+            raise fault("PK-Y30", f"λ must lie between 1e-12 and 1e12, got {penalty}")
+        return penalty
+
+    def penalties(self) -> list[float]:
+        """Return the λ to try, the largest first."""
+        if self.penalty == "auto":
+            return list(PENALTY_PATH)
+        return sorted(self.penalty if isinstance(self.penalty, list) else [float(self.penalty)], reverse=True)
+
+    def fit(self, features: FloatArray, targets: Sequence[Target]) -> list[FittedProbe]:
+        """Fit every λ of every target; targets with the same training rows share the standardised features."""
+        import torch
+
+        from probekit.probes.softmax_regression import Spectrum
+
+        groups: dict[bytes, list[int]] = {}
+        for index, target in enumerate(targets):
+            groups.setdefault(target.train.tobytes(), []).append(index)
+        fitted: dict[int, FittedProbe] = {}
+        for indices in groups.values():
+            start = time.monotonic()
+            train = targets[indices[0]].train
+            scale = Standardiser(features, train)
+            X = torch.from_numpy(scale(features[train]))
+            spectrum = Spectrum(X)
+            shared = (time.monotonic() - start) / len(indices)
+            for index in indices:
+                fitted[index] = self._fit_target(features, X, spectrum, scale, targets[index], shared)
+        return [fitted[index] for index in range(len(targets))]
+
+    def _fit_target(
+        self,
+        features: FloatArray,
+        X: torch.Tensor,
+        spectrum: Spectrum,
+        scale: Standardiser,
+        target: Target,
+        shared: float,
+    ) -> FittedLinear:
+        import torch
+
+        from probekit.probes.softmax_regression import minimise
+
+        start = time.monotonic()
+        # A class without training examples has no finite optimum: its bias would fall for ever.
+        present, y = np.unique(target.codes[target.train], return_inverse=True)
+        counts = np.bincount(y)
+        entropy = float(-(counts / counts.sum()) @ np.log(counts / counts.sum()))
+        path = self.penalties()
+        most = max(1, 2**27 // (len(present) * len(X)))
+        fits: list[FittedLinear] = []
+        for first in range(0, len(path), most):
+            part = path[first : first + most]
+            optimum = minimise(
+                X, torch.from_numpy(y), len(present), part, self.tolerance * entropy, self.max_passes, spectrum
+            )
+            for head, penalty in enumerate(part):
+                weights, bias = scale.fold(optimum.weights[head].numpy(), optimum.bias[head].numpy())
+                all_weights = np.zeros((len(target.classes), weights.shape[1]))
+                all_bias = np.full(len(target.classes), -np.inf)
+                all_weights[present], all_bias[present] = weights, bias
+                objective, gap = float(optimum.objective[head]), float(optimum.gap[head])
+                certificate = Certificate(
+                    "proven" if gap <= self.tolerance * entropy else "missed", gap, gap / entropy, gap / objective
+                )
+                fits.append(FittedLinear(all_weights, all_bias, penalty, objective, certificate, 0.0))
+        best = self._choose(fits, features[target.valid], target.codes[target.valid])
+        best.seconds = shared + time.monotonic() - start
+        return best
+
+    def _choose(self, fits: list[FittedLinear], features: FloatArray, codes: IntArray) -> FittedLinear:
+        score = {"cross_entropy": cross_entropy, "error": error_rate}[self.choose_by]
+        proven = [fit for fit in fits if fit.certificate.status == "proven"]
+        if not proven:
+            text = f"no λ of {[fit.penalty for fit in fits]} reached the tolerance in {self.max_passes} passes"
+            warnings.warn(text, ProbekitWarning, stacklevel=2)
+        return min(proven or fits, key=lambda fit: score(fit.logits(features), codes))
+
+
+class Standardiser:
+    """Centres and scales features by their training rows; a constant feature becomes 0.
+
+    Args:
+        features: shape (rows, features), float32.
+        train: rows that mean and deviation come from.
+    """
+
+    def __init__(self, features: FloatArray, train: IntArray) -> None:
+        count = len(train)
+        parts = [train[i : i + (1 << 13)] for i in range(0, count, 1 << 13)]
+        self.mean = sum(features[part].sum(axis=0, dtype=np.float64) for part in parts) / count
+        squares = sum(((features[part].astype(np.float64) - self.mean) ** 2).sum(axis=0) for part in parts)
+        deviation = np.sqrt(squares / count)
+        # Below float32's resolution of the mean, what varies is rounding.
+        varies = deviation > 1e-6 * np.abs(self.mean)
+        self.scale = np.where(varies & (deviation > 0), deviation, np.inf)
+
+    def __call__(self, rows: FloatArray) -> FloatArray:
+        """Return standardised float32 of the same shape."""
+        standard = np.empty(rows.shape, dtype=np.float32)
+        for i in range(0, len(rows), 1 << 13):
+            standard[i : i + (1 << 13)] = (rows[i : i + (1 << 13)] - self.mean) / self.scale
+        return standard
+
+    def fold(
+        self, weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return W and b for the features' own units."""
+        own = weights / self.scale
+        return own, bias - own @ self.mean
+
+
+@hookimpl
+def register_probes() -> list[type[Probe]]:
+    """The probe of this module."""
+    return [LinearProbe]

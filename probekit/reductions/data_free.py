@@ -1,0 +1,134 @@
+"""The built-in data-free reductions: ``flatten``, ``pool``, ``select``, ``subset`` and ``project``.
+
+The paper's section 3.4 suggests a random subset of the features (always the same ones), a projection, and pooling over
+height and width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from probekit.components import DoesNotApplyError, Reduction, Tap
+from probekit.hookspecs import hookimpl
+from probekit.steps import Flatten, MatMul, Max, Mean, Program, Select, Std, Step, Take
+
+_POSITIONS = "DHWT"
+
+
+def known_shape(tap: Tap) -> tuple[int, ...]:
+    """Return a tap's shape without the batch axis.
+
+    Raises:
+        DoesNotApplyError: an axis has no known size.
+    """
+    if tap.shape is None or any(size is None for size in tap.shape):
+        raise DoesNotApplyError(f"the shape of {tap.name!r} is not known")
+    return tuple(size for size in tap.shape if size is not None)
+
+
+def position_axes(tap: Tap) -> tuple[int, ...]:
+    """Return the axes of depth, height, width and time, counted with the batch axis.
+
+    Raises:
+        DoesNotApplyError: it is a vector, or its layout is not known.
+    """
+    shape = known_shape(tap)
+    if len(shape) <= 1:
+        raise DoesNotApplyError(f"{tap.name!r} is a vector of {math.prod(shape)}")
+    if len(tap.layout) != len(shape) + 1:
+        what = f"the axes of {tap.name!r}, {('N', *shape)}, are not known"
+        raise DoesNotApplyError(what)
+    return tuple(axis for axis, letter in enumerate(tap.layout) if letter in _POSITIONS)
+
+
+class FlattenReduction(Reduction):
+    """All axes into one: every value is a feature."""
+
+    kind: Literal["flatten"] = "flatten"
+
+    def program(self, tap: Tap) -> Program:
+        """(batch, 3, 4) to (batch, 12)."""
+        known_shape(tap)
+        return (Flatten(),)
+
+
+class PoolReduction(Reduction):
+    """One number per channel: the mean, maximum or standard deviation over space or time (paper, section 4.1)."""
+
+    kind: Literal["pool"] = "pool"
+    how: Literal["mean", "max", "std"] = Field("mean", description="what is taken over the positions")
+
+    def program(self, tap: Tap) -> Program:
+        """(batch, channels, height, width) to (batch, channels)."""
+        step: Step = {"mean": Mean, "max": Max, "std": Std}[self.how](position_axes(tap))
+        return (step, Flatten())
+
+
+class SelectReduction(Reduction):
+    """The channels of one position, such as a transformer's first token."""
+
+    kind: Literal["select"] = "select"
+    position: int | list[int] = Field(
+        0, description="number of the position from 0, negative from the end; for images [row, column]"
+    )
+
+    def program(self, tap: Tap) -> Program:
+        """(batch, time, channels) to (batch, channels)."""
+        axes = position_axes(tap)
+        positions = [self.position] if isinstance(self.position, int) else self.position
+        shape = known_shape(tap)
+        if len(positions) != len(axes):
+            raise DoesNotApplyError(
+                f"{tap.name!r} has {len(axes)} axes of positions, position {positions} names {len(positions)}"
+            )
+        for axis, position in zip(axes, positions, strict=True):
+            if not -shape[axis - 1] <= position < shape[axis - 1]:
+                raise DoesNotApplyError(
+                    f"{tap.name!r} has {shape[axis - 1]} positions, there is no position {position}"
+                )
+        # From the last axis to the first, so that the numbers of those still to come stay the same.
+        steps: list[Step] = [Select(a, p) for a, p in sorted(zip(axes, positions, strict=True), reverse=True)]
+        return (*steps, Flatten())
+
+
+class SubsetReduction(Reduction):
+    """Random features, always the same ones for the same seed and size (paper, sections 3.4 and 4.2)."""
+
+    kind: Literal["subset"] = "subset"
+    features: int = Field(1000, ge=1, description="how many; a tap that has fewer keeps all")
+    seed: int = Field(0, ge=0, description="of the draw")
+
+    def program(self, tap: Tap) -> Program:
+        """(batch, ...) to (batch, features)."""
+        size = math.prod(known_shape(tap))
+        if size <= self.features:
+            return (Flatten(),)
+        indices = np.random.default_rng(self.seed).choice(size, self.features, replace=False)
+        return (Flatten(), Take(np.sort(indices).astype(np.int64)))
+
+
+class ProjectReduction(Reduction):
+    """A Gaussian random projection with entries of variance 1 ÷ features, which keeps distances on average."""
+
+    kind: Literal["project"] = "project"
+    features: int = Field(256, ge=1, description="how many")
+    seed: int = Field(0, ge=0, description="of the draw")
+
+    def program(self, tap: Tap) -> Program:
+        """(batch, ...) to (batch, features)."""
+        size = math.prod(known_shape(tap))
+        if size * self.features > 2**28:
+            what = f"{tap.name!r} has {size} values; the matrix to {self.features} would take {size * self.features * 4 / 2**30:.1f} GiB"
+            raise DoesNotApplyError(what)
+        matrix = np.random.default_rng(self.seed).standard_normal((size, self.features), dtype=np.float32)
+        return (Flatten(), MatMul(matrix / np.float32(math.sqrt(self.features))))
+
+
+@hookimpl
+def register_reductions() -> list[type[Reduction]]:
+    """The reductions of this module."""
+    return [FlattenReduction, PoolReduction, ProjectReduction, SelectReduction, SubsetReduction]

@@ -1,0 +1,1 @@
+"""Views of a result: result → page data → terminal, HTML, CSV, JSON."""

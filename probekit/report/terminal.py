@@ -1,0 +1,79 @@
+"""The ``terminal`` report: a table with bars, for 80 columns and more."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Literal
+
+from probekit.components import Report
+from probekit.hookspecs import hookimpl
+from probekit.report.page import clean, percent, tables
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from probekit.report.page import Table
+    from probekit.results import RunResult
+
+_BAR = 16
+
+
+class TerminalReport(Report):
+    """The table and the verdict, printed."""
+
+    kind: Literal["terminal"] = "terminal"
+
+    def render(self, result: RunResult, width: int = 80, colour: bool = False) -> str:
+        """Return the text; names cannot change colours or the cursor."""
+        from rich.console import Console
+
+        stream = io.StringIO()
+        console = Console(
+            file=stream, width=max(width, 40), force_terminal=colour, no_color=not colour, highlight=False, markup=False,
+            legacy_windows=False,
+        )  # fmt: skip
+        for table in tables(result):
+            _print(console, table)
+        for warning in result.provenance["warnings"]:
+            console.print(f"warning: {clean(warning)}", style="yellow")
+        return stream.getvalue()
+
+
+def _print(console: Console, table: Table) -> None:
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(title=clean(table.title) or None, title_justify="left", box=None, pad_edge=False)
+    grid.add_column("tap", overflow="fold")
+    several = len({row.probe.reduction for row in table.rows}) > 1
+    if several:
+        grid.add_column("reduction", overflow="fold")
+    grid.add_column("features", justify="right")
+    grid.add_column("λ", justify="right")
+    grid.add_column("valid", justify="right", no_wrap=True)
+    grid.add_column("test", justify="right", no_wrap=True)
+    grid.add_column("error ÷ baseline", no_wrap=True)
+    for row in table.rows:
+        probe = row.probe
+        full = round(row.share * _BAR)
+        style = "bold" if row.best else ""
+        missed = " (not at its optimum)" if probe.certificate.status == "missed" else ""
+        cells = [
+            Text(clean(probe.tap), style),
+            *([Text(clean(probe.reduction))] if several else []),
+            Text(str(probe.features_used)),
+            Text("" if probe.penalty is None else f"{probe.penalty:g}"),
+            Text(percent(probe.error["valid"])),
+            Text(percent(probe.error["test"]), style),
+            Text("█" * full + "·" * (_BAR - full) + missed, "green" if row.share < 0.5 else "red"),
+        ]
+        grid.add_row(*cells)
+    console.print(grid)
+    console.print(Text(clean(table.verdict), "bold"))
+    console.print()
+
+
+@hookimpl
+def register_reports() -> list[type[Report]]:
+    """The report of this module."""
+    return [TerminalReport]

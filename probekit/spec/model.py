@@ -1,0 +1,107 @@
+"""The whole spec as one model. Each component's section is validated by the class that its ``kind`` names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from probekit.components import Backend, Dataset, LabelFactor, Probe, Reduction, Report
+from probekit.sections import Name, Pluggable, Section
+from probekit.spec.splits import Splits
+
+AnyBackend = Annotated[Backend, Pluggable("backend")]
+AnyDataset = Annotated[Dataset, Pluggable("dataset")]
+AnyFactor = Annotated[LabelFactor, Pluggable("factor")]
+AnyReduction = Annotated[Reduction, Pluggable("reduction")]
+AnyProbe = Annotated[Probe, Pluggable("probe")]
+AnyReport = Annotated[Report, Pluggable("report", bare=True)]
+
+T = TypeVar("T")
+
+DEFAULT = "default"
+"""Name of the entry that a singular key stands for."""
+
+
+class TapEntry(Section):
+    """Which tensors to tap. Text stands for ``{match: TEXT}``; an entry without match and op is refused."""
+
+    match: str | list[str] | None = Field(
+        None, description="names or patterns; an exact name wins, in a pattern only * and ? are special"
+    )
+    op: str | list[str] | None = Field(
+        None, description="operators or module classes that produce the tensor, such as Add or Conv2d"
+    )
+    as_: str | None = Field(
+        None,
+        alias="as",
+        description="what to call them: {i} counts this entry's taps from 1, {name} and {op} are the tensor's",
+    )
+    reductions: list[Name] | None = Field(None, description="names out of the spec's reductions; default: all of them")
+    layout: Literal["NC", "NCHW", "NHWC", "NCDHW", "NCT", "NTC"] | None = Field(
+        None, description="the axes, where the producing operator does not tell them"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"match": value} if isinstance(value, str) else value
+
+
+class Spec(Section):
+    """One run: a model, its taps, what to look for, how."""
+
+    probekit: Literal[1] = Field(description="version of the spec's format")
+    name: Name = Field(description="name of the run; default: the spec's file name without its ending")
+    model: AnyBackend | None = Field(None, description="the model; short for models: {default: ...}")
+    models: dict[Name, AnyBackend] | None = Field(None, min_length=1, description="several models by name")
+    data: AnyDataset = Field(description="where the examples come from")
+    taps: list[TapEntry] = Field(
+        default_factory=lambda: [TapEntry(match="*")], min_length=1, description="what to tap; default: everything"
+    )
+    max_taps: int = Field(1000, ge=1, description="more taps than this are refused")
+    max_features: int = Field(20_000, ge=1, description="a tap with more features than this after reduction is refused")
+    reduction: AnyReduction | None = Field(
+        None, description="short for reductions: {default: ...}; default: pool. A tap that it does not fit is flattened"
+    )
+    reductions: dict[Name, AnyReduction] | None = Field(
+        None, min_length=1, description="several reductions by name; each applies to every tap that names none"
+    )
+    labels: dict[Name, AnyFactor] = Field(min_length=1, description="label factors by name")
+    splits: Splits = Field(default_factory=Splits, description="which examples are fitted on and reported on")
+    probe: AnyProbe | None = Field(None, description="short for probes: {default: ...}; default: linear")
+    probes: dict[Name, AnyProbe] | None = Field(None, min_length=1, description="several probes by name")
+    reports: list[AnyReport] = Field(description="views of the result; default: terminal, html, csv, json")
+
+    def named_models(self) -> dict[str, Backend]:
+        """Return the models by name, whichever key gave them."""
+        return _named(self.model, self.models)
+
+    def named_reductions(self) -> dict[str, Reduction]:
+        """Return the reductions by name, whichever key gave them."""
+        return _named(self.reduction, self.reductions)
+
+    def named_probes(self) -> dict[str, Probe]:
+        """Return the probes by name, whichever key gave them."""
+        return _named(self.probe, self.probes)
+
+
+DEFAULTS: dict[str, Any] = {
+    "reduction": {"kind": "pool"},
+    "probe": {"kind": "linear"},
+    "reports": ["terminal", "html", "csv", "json"],
+}
+"""What an absent section stands for, in the spec's own terms; kinds are looked up like written ones."""
+
+NOT_BUILT_YET = {
+    "rows": "one feature row per position",
+    "controls": "control tasks and shuffled labels",
+    "store": "the feature store",
+    "memory": "the memory bound",
+    "plugins": "required plugins",
+}
+"""Keys of the design that a later version brings; a spec that gives one is told so."""
+
+
+def _named(one: T | None, several: dict[str, T] | None) -> dict[str, T]:
+    return dict(several) if several is not None else {DEFAULT: one} if one is not None else {}
