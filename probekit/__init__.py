@@ -1,6 +1,100 @@
 """probekit: linear classifier probes for the intermediate tensors of neural networks.
 
-The names below are what a plugin may use.
+The names of ``__all__`` are what a plugin may use. They are imported when they are used, so that ``import probekit`` is
+cheap.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probekit.components import (
+        Backend,
+        Certificate,
+        Dataset,
+        DoesNotApplyError,
+        Examples,
+        FittedProbe,
+        FittedReduction,
+        Graph,
+        LabelFactor,
+        Labels,
+        LearnedReduction,
+        ModelInput,
+        Probe,
+        Reduction,
+        Report,
+        Tap,
+        Target,
+    )
+    from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, UserError
+    from probekit.hookspecs import hookimpl
+    from probekit.plugins import Plugins
+    from probekit.results import RunResult, load_result
+    from probekit.run import Console, Outcome, run_spec
+    from probekit.sections import Section, SpecPath, runtime_option
+    from probekit.spec import Spec, load_spec
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "components": [
+        "Backend", "Certificate", "Dataset", "DoesNotApplyError", "Examples", "FittedProbe", "FittedReduction", "Graph",
+        "LabelFactor", "Labels", "LearnedReduction", "ModelInput", "Probe", "Reduction", "Report", "Tap", "Target",
+    ],
+    "errors": ["InputError", "MachineError", "Problem", "ProbekitWarning", "SpecError", "UserError"],
+    "hookspecs": ["hookimpl"],
+    "plugins": ["Plugins"],
+    "results": ["RunResult", "load_result"],
+    "run": ["Console", "Outcome", "run_spec"],
+    "sections": ["Section", "SpecPath", "runtime_option"],
+    "spec": ["Spec", "load_spec"],
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Backend",
+    "Certificate",
+    "Console",
+    "Dataset",
+    "DoesNotApplyError",
+    "Examples",
+    "FittedProbe",
+    "FittedReduction",
+    "Graph",
+    "InputError",
+    "LabelFactor",
+    "Labels",
+    "LearnedReduction",
+    "MachineError",
+    "ModelInput",
+    "Outcome",
+    "Plugins",
+    "Probe",
+    "ProbekitWarning",
+    "Problem",
+    "Reduction",
+    "Report",
+    "RunResult",
+    "Section",
+    "Spec",
+    "SpecError",
+    "SpecPath",
+    "Tap",
+    "Target",
+    "UserError",
+    "hookimpl",
+    "load_result",
+    "load_spec",
+    "run_spec",
+    "runtime_option",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'probekit' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"probekit.{_HOME_OF[name]}"), name)

@@ -79,14 +79,14 @@ def run(spec: str, output: Path | None, settings: tuple[str, ...], trust_code: b
       probekit run spec.yaml -o runs/seed1 --set splits.seed=1
     """
     from probekit.plugins import Plugins
-    from probekit.run import run_spec
+    from probekit.run import Console, run_spec
     from probekit.spec import load_spec
 
     plugins = Plugins()
     loaded = load_spec(spec, plugins, settings, trust_code=trust_code)
     directory = output if output is not None else Path("runs") / loaded.spec.name
     width, colour = _terminal()
-    outcome = run_spec(loaded, plugins, directory, _progress(quiet), width, colour)
+    outcome = run_spec(loaded, plugins, directory, Console(_progress(quiet), width, colour))
     for text in outcome.printed.values():
         click.echo(text, nl=False)
     click.echo(f"{outcome.directory}: {', '.join(sorted(p.name for p in directory.iterdir() if p.is_file()))}")
@@ -200,7 +200,7 @@ def plugins(load: bool, as_json: bool) -> None:
 def _matches(pattern: str, name: str) -> bool:
     from probekit.taps import matches
 
-    return pattern == "*" or name == pattern or matches(pattern, name)
+    return pattern in ("*", name) or matches(pattern, name)
 
 
 def _as_json(problem: Problem) -> dict[str, Any]:
@@ -208,7 +208,8 @@ def _as_json(problem: Problem) -> dict[str, Any]:
 
     keys = {"code": problem.code, "severity": "warning" if problem.code in SOFT else "error", "path": problem.file}
     return keys | {
-        "line": problem.line, "col": problem.column, "field": problem.field, "message": problem.what, "hint": problem.hint,
+        "line": problem.line, "col": problem.column, "field": problem.field, "message": problem.what,
+        "hint": problem.hint,
     }  # fmt: skip
 
 
@@ -225,7 +226,7 @@ def _terminal() -> tuple[int, bool]:
 def _progress(quiet: bool) -> Callable[[str, int, int], None]:
     """Return a function that tells how far a stage is: one live line on a terminal, a line per tenth elsewhere."""
     if quiet:
-        return lambda stage, done, total: None
+        return lambda *_: None
     if sys.stderr.isatty():
 
         def live(stage: str, done: int, total: int) -> None:
@@ -254,7 +255,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def main() -> None:
     """Run the command line; every way out has a documented exit code."""
     signal.signal(signal.SIGTERM, _terminated)
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    warnings.showwarning = _show_warning
     debug = "--debug" in sys.argv
     try:
         cli.main(args=[arg for arg in sys.argv[1:] if arg != "--debug"], prog_name="probekit", standalone_mode=False)

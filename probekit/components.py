@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,23 @@ class Graph:
     def tap(self, name: str) -> Tap | None:
         """Return the tap called ``name``, None when there is none."""
         return next((tap for tap in self.taps if tap.name == name), None)
+
+    def contract(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the pairs (a, b) out of ``names`` with a path from a to b that passes no other of them."""
+        wanted = set(names)
+        sources: dict[str, list[str]] = {}
+        for a, b in self.edges:
+            sources.setdefault(b, []).append(a)
+        reach: dict[str, frozenset[str]] = {}
+        edges = []
+        for tap in self.taps:
+            before = frozenset().union(
+                *({a} if a in wanted else reach.get(a, frozenset()) for a in sources.get(tap.name, ()))
+            )
+            reach[tap.name] = before
+            if tap.name in wanted:
+                edges += [(a, tap.name) for a in sorted(before)]
+        return edges
 
 
 @dataclass(frozen=True)
@@ -143,7 +160,7 @@ class Backend(Component):
 
     inputs: dict[str, InputBinding] = Field(
         default_factory=dict,
-        description="what each input of the model is fed; default: the dataset's input of the same name, or its only one",
+        description="what each input of the model is fed; default: the dataset's input of that name, or its only one",
     )
     output: ModelOutput | None = Field(None, description="the model's own prediction, for comparison with the probes")
     batch_size: int = runtime_option(64, "examples in one forward pass", ge=1, le=1_000_000)
@@ -307,11 +324,8 @@ class Reduction(Component):
         """
 
 
-class FittedReduction(Protocol):
-    """A learned reduction after fitting."""
-
-    def __call__(self, features: FloatArray) -> FloatArray:
-        """Map (rows, features) to (rows, fewer features)."""
+FittedReduction = Callable[[FloatArray], FloatArray]
+"""A learned reduction after fitting: maps (rows, features) to (rows, fewer features)."""
 
 
 class LearnedReduction(Reduction):

@@ -147,7 +147,7 @@ def extract(
     sets: Sequence[FeatureSet],
     rows: IntArray,
     output: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Extracted:
     """Run the model once over the rows and reduce every tap to features.
 
@@ -223,9 +223,8 @@ def available_memory() -> int | None:
     """Return the bytes that this process may still take, by the kernel and the container; None where unknown."""
     limits = []
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                limits.append(int(line.split()[1]) * 1024)
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         if limit != "max":
             used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))

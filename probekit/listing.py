@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probekit.components import Backend
 from probekit.features import Runner
 from probekit.report.page import clean
 from probekit.spec import load_spec
@@ -29,7 +30,8 @@ def list_taps(model: str, plugins: Plugins, settings: Sequence[str], *, trust_co
 
     if Path(model).suffix == ".onnx":
         backend = plugins.find("backend", "onnx").model_validate({"kind": "onnx", "path": model})
-        return {model: backend.graph().taps}  # type: ignore[attr-defined] - find gives a backend
+        assert isinstance(backend, Backend)  # noqa: S101 - the category says so
+        return {model: backend.graph().taps}
     spec = load_spec(model, plugins, settings, trust_code=trust_code).spec
     examples = spec.data.open()
     rows = np.arange(min(2, len(examples)))

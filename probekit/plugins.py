@@ -23,7 +23,7 @@ from probekit.hookspecs import REGISTER_HOOKS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from probekit.components import Component
+    from probekit.sections import Component
 
 GROUP = "probekit"
 LISTENER = "listener"
@@ -95,8 +95,8 @@ def installed_providers(autoload: bool = True) -> list[Provider]:
     from probekit import __version__
 
     providers = [
-        Provider(*name.split(".", 1), module, CORE, __version__)  # type: ignore[misc] - two parts by construction
-        for name, module in BUILT_IN.items()
+        Provider(category, kind, module, CORE, __version__)
+        for (category, kind), module in ((name.split("."), module) for name, module in BUILT_IN.items())
     ]
     if not autoload:
         return providers
@@ -184,7 +184,7 @@ class Plugins:
             others = [p for p in self.manager.get_plugins() if p is not implementation.plugin]
             try:
                 self.manager.subset_hook_caller(event, others)(**arguments)
-            except Exception as error:  # noqa: BLE001 - a listener's fault must not end a run
+            except Exception as error:  # a listener's fault must not end a run
                 text = f"{event} of plugin {implementation.plugin_name} raised {type(error).__name__}: {error}"
                 warnings.warn(text, category=ProbekitWarning, stacklevel=2)
 

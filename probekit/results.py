@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from probekit.components import Array, IntArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 class Record(BaseModel):

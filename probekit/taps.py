@@ -66,14 +66,13 @@ def choose_taps(entries: Sequence[TapEntry], graph: Graph, max_taps: int) -> lis
         problems += faults
         for number, (tap, exact) in enumerate(found, start=1):
             label = _label(entry, tap, number)
-            if entry.layout is not None:
-                fits = tap.shape is None or len(entry.layout) == len(tap.shape) + 1
-                if not fits:
-                    what = f"layout {entry.layout} has {len(entry.layout)} axes, {tap.name!r} has {1 + len(tap.shape or ())}"
-                    problems.append(Problem("PK-Y29", what, field=f"{field}.layout"))
-                tap = replace(tap, layout=entry.layout)
+            axes = None if tap.shape is None else len(tap.shape) + 1
+            if entry.layout is not None and axes not in (None, len(entry.layout)):
+                what = f"layout {entry.layout} has {len(entry.layout)} axes, {tap.name!r} has {axes}"
+                problems.append(Problem("PK-Y29", what, field=f"{field}.layout"))
             reductions = tuple(entry.reductions) if entry.reductions is not None else None
-            chosen.setdefault(tap.name, ChosenTap(tap, label, reductions, exact))
+            told = replace(tap, layout=entry.layout or tap.layout)
+            chosen.setdefault(tap.name, ChosenTap(told, label, reductions, exact))
     problems += _same_labels(chosen)
     if len(chosen) > max_taps:
         what = f"{len(chosen)} tensors are chosen, over max_taps {max_taps}"

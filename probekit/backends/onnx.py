@@ -179,24 +179,24 @@ def external_files(model: onnx.ModelProto, path: Path) -> list[Path]:
     import onnx.external_data_helper as external
 
     locations: dict[str, str] = {}
-    for tensor in external._get_all_tensors(model):  # noqa: SLF001 - covers the tensors in attributes too
+    for tensor in external._get_all_tensors(model):  # covers the tensors in attributes too
         if external.uses_external_data(tensor):
             location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
             locations.setdefault(location, tensor.name)
     files, absent = [], []
-    for location, tensor in sorted(locations.items()):
+    for location, owner in sorted(locations.items()):
         file = Path(os.path.normpath(path.parent / location))
         inside = not Path(location).is_absolute() and file.is_relative_to(path.parent) and not location.startswith("*/")
         if inside and file.exists():
             real, home = file.resolve(), path.resolve().parent
             inside = real.is_relative_to(home) or real.is_relative_to(path.parent.resolve())
         if not inside:
-            what = f"tensor {tensor!r} reads {location!r}, which is outside the model's folder"
+            what = f"tensor {owner!r} reads {location!r}, which is outside the model's folder"
             raise InputError(Problem("PK-M08", what, "keep the data beside the model", "model.path"))
         if not file.is_file():
             absent.append(location)
         elif file.stat().st_nlink > 1:
-            what = f"tensor {tensor!r} reads {location!r}, which is a hard link"
+            what = f"tensor {owner!r} reads {location!r}, which is a hard link"
             raise InputError(Problem("PK-M12", what, "copy the file", "model.path"))
         else:
             files.append(file)

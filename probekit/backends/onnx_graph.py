@@ -21,9 +21,9 @@ _CHANNELS_FIRST = {
 # Operators whose result has the axes of their (first) data input.
 _SAME_AXES = {
     "Abs", "Add", "Cast", "Celu", "Clip", "DequantizeLinear", "Div", "Dropout", "Elu", "Erf", "Exp", "Gelu",
-    "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg",
-    "PRelu", "Pow", "QuantizeLinear", "Relu", "Sigmoid", "SimplifiedLayerNormalization", "Softmax", "Softplus", "Sqrt",
-    "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu", "Where", "Concat", "Pad", "Resize",
+    "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul",
+    "Neg", "PRelu", "Pow", "QuantizeLinear", "Relu", "Sigmoid", "SimplifiedLayerNormalization", "Softmax", "Softplus",
+    "Sqrt",    "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu", "Where", "Concat", "Pad", "Resize",
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def model_inputs(model: onnx.ModelProto) -> tuple[ModelInput, ...]:
 
 
 def read_graph(model: onnx.ModelProto) -> Graph:
-    """Return every tensor of the main graph in execution order, and the tensors inside If and Loop bodies as untappable.
+    """Return every tensor of the main graph in execution order; weights and the tensors of inner graphs come last.
 
     Args:
         model: weights need not be loaded; no runtime is needed.
@@ -59,7 +59,9 @@ def read_graph(model: onnx.ModelProto) -> Graph:
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = inferred.graph
     tensors = _read_types(graph)
-    weights = [tensor.name for tensor in graph.initializer] + [tensor.values.name for tensor in graph.sparse_initializer]
+    weights = [tensor.name for tensor in graph.initializer] + [
+        tensor.values.name for tensor in graph.sparse_initializer
+    ]
     constants = set(weights)
     inputs = [value.name for value in graph.input if value.name not in constants]
     batch = _batch_size(inputs, tensors)

@@ -23,11 +23,11 @@ _CHANNELS_FIRST = (
 )  # fmt: skip
 
 
-class _Tracer(TorchDispatchMode):
+class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows every tensor through every operator: the taps it comes from, and its axes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         # Tensors are kept alive so that their ids stay theirs.
         self._alive: dict[int, torch.Tensor] = {}
         self._origins: dict[int, frozenset[str]] = {}
@@ -44,9 +44,7 @@ class _Tracer(TorchDispatchMode):
         origins = frozenset().union(*(self._origins.get(id(tensor), frozenset()) for tensor in inputs))
         for tensor in outputs:
             self._alive[id(tensor)] = tensor
-            self._origins[id(tensor)] = origins | (
-                self._origins.get(id(tensor), frozenset()) if not origins else origins
-            )
+            self._origins[id(tensor)] = origins or self._origins.get(id(tensor), frozenset())
         if inputs and outputs:
             self._follow_axes(func, args, inputs, outputs[0])
         return out
@@ -118,7 +116,7 @@ def record_graph(module: nn.Module, example: Feed) -> Graph:
         if owner is not module and ":in" not in name:
             called.add(owner)
         tracer.tap(name, tensor)
-        is_input = owner is module and name.split("[")[0] in inputs | set(example)
+        is_input = owner is module and name.split("[", 1)[0] in inputs | set(example)
         # The shape is noted here: an in-place operation may change it later.
         order.append((name, "Input" if is_input else type(owner).__name__, tensor, _rnn_layout(owner, tensor)))
 
@@ -139,7 +137,7 @@ def record_graph(module: nn.Module, example: Feed) -> Graph:
             taps[name] = Tap(name, type(submodule).__name__, None, "", "", len(taps), reason)
     links = dict.fromkeys((a, b) for a, b in tracer.links if a in taps and b in taps)
     outputs = tuple(
-        name for name in taps if name.split("[")[0] == OUTPUT and OUTPUT not in dict(module.named_modules())
+        name for name in taps if name.split("[", 1)[0] == OUTPUT and OUTPUT not in dict(module.named_modules())
     )
     return Graph(tuple(taps.values()), tuple(links), outputs)
 

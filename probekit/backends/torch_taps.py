@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,51 @@ def tensors_in(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
             yield from tensors_in(getattr(value, field.name), f"{name}[{field.name}]")
 
 
+class _Watcher:
+    """Names what modules take and give, call by call.
+
+    Args:
+        inputs: names of the root's inputs.
+        seen: told of each tensor.
+    """
+
+    def __init__(self, inputs: Sequence[str], seen: Callable[[nn.Module, str, torch.Tensor], None]) -> None:
+        self._inputs, self._seen = inputs, seen
+        self._calls: Counter[str] = Counter()
+
+    def before(self, name: str) -> Callable[..., None]:
+        """Return the hook that runs before a module's forward; the root's has no name."""
+
+        def root(owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._calls.clear()
+            for key, value in [*zip(self._inputs, args, strict=False), *kwargs.items()]:
+                self._tell(owner, value, key)
+
+        def inner(owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._calls[name] += 1
+            taken = f"{self._call(name)}:in"
+            self._tell(owner, args[0] if len(args) == 1 and not kwargs else args, taken)
+            self._tell(owner, kwargs, taken)
+
+        return inner if name else root
+
+    def after(self, name: str) -> Callable[..., None]:
+        """Return the hook that runs after a module's forward."""
+
+        def hook(owner: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any) -> None:
+            self._tell(owner, output, self._call(name) if name else OUTPUT)
+
+        return hook
+
+    def _call(self, name: str) -> str:
+        earlier = self._calls[name] - 1
+        return f"{name}#{earlier}" if earlier else name
+
+    def _tell(self, owner: nn.Module, value: Any, name: str) -> None:
+        for tap, tensor in tensors_in(value, name):
+            self._seen(owner, tap, tensor)
+
+
 @contextmanager
 def watch(
     module: nn.Module, names: Sequence[str], seen: Callable[[nn.Module, str, torch.Tensor], None]
@@ -54,47 +100,14 @@ def watch(
         names: of the submodules to watch.
         seen: must copy a tensor that it keeps: a later in-place operation may change it.
     """
-    calls: Counter[str] = Counter()
+    watcher = _Watcher(forward_inputs(module), seen)
     submodules = dict(module.named_modules())
-    roots = forward_inputs(module)
-
-    def base(name: str, *, count: bool) -> str:
-        number = calls[name] if count else calls[name] - 1
-        if count:
-            calls[name] += 1
-        return f"{name}#{number}" if number else name
-
-    def before(name: str) -> Callable[..., None]:
-        def hook(owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if not name:
-                calls.clear()
-                given = [*zip(roots, args, strict=False), *kwargs.items()]
-                for key, value in given:
-                    for tap, tensor in tensors_in(value, key):
-                        seen(owner, tap, tensor)
-                return
-            whole = args[0] if len(args) == 1 and not kwargs else args
-            for tap, tensor in [*tensors_in(whole, f"{base(name, count=True)}:in")]:
-                seen(owner, tap, tensor)
-            for key, value in kwargs.items():
-                for tap, tensor in tensors_in(value, f"{base(name, count=False)}:in[{key}]"):
-                    seen(owner, tap, tensor)
-
-        return hook
-
-    def after(name: str) -> Callable[..., None]:
-        def hook(owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:  # noqa: ARG001
-            for tap, tensor in tensors_in(output, base(name, count=False) if name else OUTPUT):
-                seen(owner, tap, tensor)
-
-        return hook
-
     handles = []
     try:
         for name in dict.fromkeys(["", *names]):
             owner = submodules[name]
-            handles.append(owner.register_forward_pre_hook(before(name), with_kwargs=True))
-            handles.append(owner.register_forward_hook(after(name), with_kwargs=True))
+            handles.append(owner.register_forward_pre_hook(watcher.before(name), with_kwargs=True))
+            handles.append(owner.register_forward_hook(watcher.after(name), with_kwargs=True))
         yield
     finally:
         for handle in handles:
@@ -103,7 +116,7 @@ def watch(
 
 def module_of(tap: str, modules: Mapping[str, nn.Module]) -> str:
     """Return the name of the submodule that a tap belongs to, empty for the root."""
-    stem = tap.split("#")[0].split(":in")[0].split("[")[0]
+    stem = re.split(r"#|:in|\[", tap, maxsplit=1)[0]
     return stem if stem in modules else ""
 
 

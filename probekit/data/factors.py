@@ -6,6 +6,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,7 +132,7 @@ class BinsFactor(LabelFactor):
     @field_validator("edges")
     @classmethod
     def _rising(cls, edges: list[float] | None) -> list[float] | None:
-        if edges is not None and any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        if edges is not None and any(low >= high for low, high in pairwise(edges)):
             raise fault("PK-Y29", f"edges must rise, got {edges}")
         return edges
 
@@ -153,7 +154,7 @@ class BinsFactor(LabelFactor):
             edges = sorted({float(edge) for edge in np.quantile(known, inner)})
         names = [
             f"< {edges[0]:g}",
-            *(f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False)),
+            *(f"{a:g} to {b:g}" for a, b in pairwise(edges)),
             f">= {edges[-1]:g}",
         ]
         index = np.digitize(values, edges)

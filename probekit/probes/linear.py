@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
+    import torch
 
-    from probekit.probes.softmax_regression import Spectrum
+    from probekit.probes.softmax_regression import Axes
 
 PENALTY_PATH = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
 """The λ that ``penalty: auto`` tries."""
@@ -97,7 +98,7 @@ class LinearProbe(Probe):
         """Fit every λ of every target; targets with the same training rows share the standardised features."""
         import torch
 
-        from probekit.probes.softmax_regression import Spectrum
+        from probekit.probes.softmax_regression import Axes
 
         groups: dict[bytes, list[int]] = {}
         for index, target in enumerate(targets):
@@ -108,17 +109,19 @@ class LinearProbe(Probe):
             train = targets[indices[0]].train
             scale = Standardiser(features, train)
             X = torch.from_numpy(scale(features[train]))
-            spectrum = Spectrum(X)
+            entropy = min(_entropy(targets[index].codes[train]) for index in indices)
+            # The bound must not feel what is left out: half of a tenth of the tolerance at the smallest λ.
+            axes = Axes(X, 0.1 * self.tolerance * entropy * min(self.penalties()))
             shared = (time.monotonic() - start) / len(indices)
             for index in indices:
-                fitted[index] = self._fit_target(features, X, spectrum, scale, targets[index], shared)
+                fitted[index] = self._fit_target(features, X, axes, scale, targets[index], shared)
         return [fitted[index] for index in range(len(targets))]
 
     def _fit_target(
         self,
         features: FloatArray,
         X: torch.Tensor,
-        spectrum: Spectrum,
+        axes: Axes,
         scale: Standardiser,
         target: Target,
         shared: float,
@@ -130,15 +133,14 @@ class LinearProbe(Probe):
         start = time.monotonic()
         # A class without training examples has no finite optimum: its bias would fall for ever.
         present, y = np.unique(target.codes[target.train], return_inverse=True)
-        counts = np.bincount(y)
-        entropy = float(-(counts / counts.sum()) @ np.log(counts / counts.sum()))
+        entropy = _entropy(y)
         path = self.penalties()
         most = max(1, 2**27 // (len(present) * len(X)))
         fits: list[FittedLinear] = []
         for first in range(0, len(path), most):
             part = path[first : first + most]
             optimum = minimise(
-                X, torch.from_numpy(y), len(present), part, self.tolerance * entropy, self.max_passes, spectrum
+                X, torch.from_numpy(y), len(present), part, self.tolerance * entropy, self.max_passes, axes
             )
             for head, penalty in enumerate(part):
                 weights, bias = scale.fold(optimum.weights[head].numpy(), optimum.bias[head].numpy())
@@ -161,6 +163,12 @@ class LinearProbe(Probe):
             text = f"no λ of {[fit.penalty for fit in fits]} reached the tolerance in {self.max_passes} passes"
             warnings.warn(text, ProbekitWarning, stacklevel=2)
         return min(proven or fits, key=lambda fit: score(fit.logits(features), codes))
+
+
+def _entropy(codes: IntArray) -> float:
+    """Return the entropy of the labels in nats."""
+    share = np.unique(codes, return_counts=True)[1] / len(codes)
+    return float(-share @ np.log(share))
 
 
 class Standardiser:

@@ -54,7 +54,7 @@ def predict(output: FloatArray, mapped: IntArray) -> IntArray:
         output: shape (rows, entries).
         mapped: shape (entries,).
     """
-    return mapped[output.argmax(axis=1)]
+    return np.asarray(mapped[output.argmax(axis=1)])
 
 
 def score_model(output: FloatArray, mapped: IntArray, codes: IntArray) -> dict[str, float]:

@@ -85,7 +85,9 @@ def assign_reductions(
             problems.append(Problem("PK-M52", f"tap {chosen.label!r}: {'; '.join(refusals)}", hint, "taps"))
         for one in found:
             if one.width > max_features and one.learned is None:
-                what = f"tap {one.label!r} has {one.width} features under {one.reduction!r}, over max_features {max_features}"
+                what = (
+                    f"tap {one.label!r} has {one.width} features under {one.reduction!r}, the limit is {max_features}"
+                )
                 hint = "use {kind: pool} or {kind: subset, features: 1000}, or raise max_features"
                 problems.append(Problem("PK-M53", what, hint, "max_features"))
         sets += found

@@ -64,8 +64,8 @@ class PoolReduction(Reduction):
 
     def program(self, tap: Tap) -> Program:
         """(batch, channels, height, width) to (batch, channels)."""
-        step: Step = {"mean": Mean, "max": Max, "std": Std}[self.how](position_axes(tap))
-        return (step, Flatten())
+        steps: dict[str, type[Mean | Max | Std]] = {"mean": Mean, "max": Max, "std": Std}
+        return (steps[self.how](position_axes(tap)), Flatten())
 
 
 class SelectReduction(Reduction):
@@ -122,8 +122,10 @@ class ProjectReduction(Reduction):
         """(batch, ...) to (batch, features)."""
         size = math.prod(known_shape(tap))
         if size * self.features > 2**28:
-            what = f"{tap.name!r} has {size} values; the matrix to {self.features} would take {size * self.features * 4 / 2**30:.1f} GiB"
-            raise DoesNotApplyError(what)
+            gib = size * self.features * 4 / 2**30
+            raise DoesNotApplyError(
+                f"{tap.name!r} has {size} values; the matrix to {self.features} would take {gib:.1f} GiB"
+            )
         matrix = np.random.default_rng(self.seed).standard_normal((size, self.features), dtype=np.float32)
         return (Flatten(), MatMul(matrix / np.float32(math.sqrt(self.features))))
 

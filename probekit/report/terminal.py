@@ -29,8 +29,8 @@ class TerminalReport(Report):
 
         stream = io.StringIO()
         console = Console(
-            file=stream, width=max(width, 40), force_terminal=colour, no_color=not colour, highlight=False, markup=False,
-            legacy_windows=False,
+            file=stream, width=max(width, 40), force_terminal=colour, no_color=not colour, highlight=False,
+            markup=False, legacy_windows=False,
         )  # fmt: skip
         for table in tables(result):
             _print(console, table)

@@ -17,7 +17,7 @@ from probekit.sections import Component, SpecContext
 from probekit.spec import yaml_loader
 from probekit.spec.checks import check_tree
 from probekit.spec.messages import problems_of
-from probekit.spec.model import DEFAULTS, Spec
+from probekit.spec.model import DEFAULT, DEFAULTS, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +125,7 @@ def check_spec(
 
 def _apply(tree: dict[str, Any], settings: Sequence[str]) -> dict[str, str]:
     """Change single values; return the settings by the dotted path that they changed."""
-    changed = {}
+    changed: dict[str, str] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         shown = f"--set {setting}"
@@ -169,28 +169,27 @@ def _child(node: Any, key: str, shown: str) -> Any:
 
 
 def _with_defaults(tree: dict[str, Any], stem: str) -> dict[str, Any]:
-    filled = dict(tree)
-    filled.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", stem)[:80])
-    for key, value in DEFAULTS.items():
-        if key not in tree and f"{key}s" not in tree:
-            filled[key] = value
-    return filled
+    absent = {key: value for key, value in DEFAULTS.items() if key not in tree and f"{key}s" not in tree}
+    return {"name": re.sub(r"[^A-Za-z0-9._-]", "-", stem)[:80], **absent, **tree}
 
 
 def _untrusted(spec: Spec) -> list[Problem]:
+    groups: list[tuple[str, Mapping[str, Component]]] = [
+        ("model", spec.named_models()),
+        ("labels", spec.labels),
+        ("reduction", spec.named_reductions()),
+        ("probe", spec.named_probes()),
+    ]
     named: list[tuple[str, Component]] = [("data", spec.data)]
-    several = [("model", spec.named_models()), ("labels", spec.labels), ("probe", spec.named_probes())]
-    several.append(("reduction", spec.named_reductions()))
-    for key, components in several:
+    for key, components in groups:
         plural = key if key == "labels" else f"{key}s"
-        named += [(key if name == "default" else f"{plural}.{name}", c) for name, c in components.items()]
-    problems = []
-    for field, component in named:
-        code = component.code_to_trust()
-        if code is not None:
-            what = f"runs the code {code!r}"
-            problems.append(Problem("PK-M47", what, "if you trust it, add --trust-code to the command", field))
-    return problems
+        named += [(key if name == DEFAULT else f"{plural}.{name}", component) for name, component in components.items()]
+    hint = "if you trust it, add --trust-code to the command"
+    return [
+        Problem("PK-M47", f"runs the code {code!r}", hint, field)
+        for field, component in named
+        if (code := component.code_to_trust()) is not None
+    ]
 
 
 def _placed(problem: Problem, document: yaml_loader.Document, overrides: Mapping[str, str]) -> Problem:

@@ -83,10 +83,8 @@ def _in_tree(loc: tuple[int | str, ...], tree: Any, kind: str) -> Path:
     path: list[str | int] = []
     node = tree
     for index, part in enumerate(loc):
-        if isinstance(node, dict) and part in node:
-            node = node[part]
-            path.append(part)
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        known = isinstance(node, dict) and part in node
+        if known or (isinstance(node, list) and isinstance(part, int) and part < len(node)):
             node = node[part]
             path.append(part)
         elif kind == "missing" and index == len(loc) - 1:
@@ -134,7 +132,7 @@ def _valid_keys(path: Path, tree: Any, plugins: Lookup) -> list[str]:
     section: Any = Spec
     node = tree
     for part in path:
-        node = node[part] if isinstance(node, dict | list) else None
+        node = node[part]
         if isinstance(section, type) and issubclass(section, Section):
             info = section.model_fields.get(str(part))
             section = [info.annotation, *info.metadata] if info is not None else None

@@ -48,7 +48,8 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
     schema["required"] = ["probekit", "data", "labels"]
     schema["oneOf"] = [{"required": ["model"]}, {"required": ["models"]}]
     full = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "$defs": definitions}
-    return _filled(full)
+    filled: dict[str, Any] = _filled(full)
+    return filled
 
 
 def _filled(node: Any) -> Any:

@@ -10,7 +10,7 @@ test images were trained on, and no epoch was chosen by their error: the weights
 Makes ``fashion_convnet.safetensors`` and ``fashion_convnet.onnx`` beside this file. The weights are float32 numbers
 that half precision can hold. As a factory, ``fashion_convnet.py:build`` gives the network as it was before training.
 
-TIMING
+Takes 11 minutes on 2 CPU cores. Accuracy after rounding: train 0.9581, valid 0.9228, test 0.9177.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def main() -> None:
 
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(parameter.half().float())  # the low bits become zeros, so git stores half the size
+            parameter.copy_(parameter.half().float())  # low bits become zeros: git stores 57 % of the size
     for name, rows in parts.items():
         print(f"accuracy after rounding, {name}: {1 - error(model, rows):.4f}")
 

@@ -7,7 +7,7 @@ frequency and colour. Each image changes these a little and adds an arbitrary ph
 grating that says nothing about the class, and noise. The images show that a run works from end to end and that classes
 which differ can be told apart; they say nothing about ImageNet.
 
-TIMING
+Takes 8 s on 2 CPU cores; the folder has 33 MB.
 """
 
 from __future__ import annotations

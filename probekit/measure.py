@@ -1,0 +1,172 @@
+"""Fitting every probe to every tap of a model, and scoring probes and model on the same examples."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probekit.errors import MachineError, ProbekitWarning
+from probekit.probes.metrics import losses, score_all
+from probekit.probes.model_scores import classes_of_output, predict, score_model
+from probekit.results import CertificateRecord, ModelResult, ProbeResult
+from probekit.spec.splits import TEST, TRAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from probekit.components import Array, FittedProbe, FloatArray, IntArray, ModelOutput, Probe, Target
+    from probekit.data.question import Question
+    from probekit.reductions.assign import FeatureSet
+
+_IDENTITY = ("model", "checkpoint", "tap", "reduction", "factor", "probe", "control", "seed")
+
+
+class Measurement:
+    """Collects what is measured, model by model.
+
+    Args:
+        question: what is asked of the features.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.probes: list[ProbeResult] = []
+        self.models: list[ModelResult] = []
+        self.failures: list[str] = []
+        self.seconds = 0.0
+        # By the number of a prediction: whose it is, each row's class, each row's loss in nats.
+        self.keys: dict[str, dict[str, Any]] = {}
+        self.predicted: dict[str, IntArray] = {}
+        self.losses: dict[str, Array] = {}
+
+    def score_model(self, model: str, tensor: str, output: ModelOutput, values: FloatArray) -> None:
+        """Score the model's own prediction of a factor.
+
+        Args:
+            model: its name.
+            tensor: the output's name.
+            output: the spec's section.
+            values: shape (rows, entries).
+
+        Raises:
+            InputError: the output's entries cannot be mapped to the factor's classes.
+        """
+        target = next(one for one in self.question.targets if one.factor == output.factor)
+        mapped = classes_of_output(output, self.question.labels[target.factor], values.shape[1])
+        rows = self._rows(target)
+        scores = _by_metric(
+            {split: score_model(values[part], mapped, target.codes[part]) for split, part in rows.items()}
+        )
+        self.models.append(
+            ModelResult(
+                model=model,
+                checkpoint=None,
+                factor=target.factor,
+                output=tensor,
+                scores=scores,
+                error=self.question.headline(scores["error"]),
+                rows={split: len(part) for split, part in rows.items()},
+            )
+        )
+        key = str(len(self.keys))
+        self.keys[key] = {"model": model, "checkpoint": None, "output": tensor, "factor": target.factor}
+        self.predicted[key] = predict(values, mapped)
+
+    def fit(
+        self,
+        model: str,
+        sets: Sequence[FeatureSet],
+        features: Sequence[FloatArray],
+        probes: Mapping[str, Probe],
+        tell: Callable[[str, int, int], None],
+    ) -> Iterator[ProbeResult]:
+        """Fit every probe to every feature matrix and give each result as it is there.
+
+        A fit that fails loses only itself and is kept as a failure.
+
+        Args:
+            model: its name.
+            sets: what the matrices are.
+            features: one matrix per set.
+            probes: of the spec, by name.
+            tell: called with (stage, done, total).
+
+        Raises:
+            MachineError: the machine gave out, which no other probe would survive.
+        """
+        start, done, total = time.monotonic(), 0, len(sets) * len(probes)
+        train = np.searchsorted(self.question.rows, self.question.parts[TRAIN])
+        for one, raw in zip(sets, features, strict=True):
+            matrix = one.learned.fit(raw[train])(raw) if one.learned is not None else raw
+            _warn_of(one, matrix, len(train))
+            for name, probe in probes.items():
+                try:
+                    fitted = probe.fit(matrix, self.question.targets)
+                except (MemoryError, MachineError):
+                    raise
+                except Exception as error:  # a probe that fails loses only itself
+                    self.failures.append(f"{model} {one.label} {one.reduction} {name}: {type(error).__name__}: {error}")
+                    fitted = []
+                for target, probe_fitted in zip(self.question.targets if fitted else [], fitted, strict=True):
+                    yield self._score(model, one, name, matrix, probe_fitted, target)
+                done += 1
+                tell(f"{model}: probes", done, total)
+        self.seconds += time.monotonic() - start
+
+    def _score(
+        self, model: str, one: FeatureSet, probe: str, features: FloatArray, fitted: FittedProbe, target: Target
+    ) -> ProbeResult:
+        logits = fitted.logits(features)
+        rows = self._rows(target)
+        scores = _by_metric({split: score_all(logits[part], target.codes[part]) for split, part in rows.items()})
+        result = ProbeResult(
+            model=model,
+            checkpoint=None,
+            tap=one.label,
+            reduction=one.reduction,
+            factor=target.factor,
+            probe=probe,
+            control=target.control,
+            seed=target.seed,
+            scores=scores,
+            primary="error",
+            error=self.question.headline(scores["error"]),
+            penalty=fitted.penalty,
+            features_raw=one.raw,
+            features_used=features.shape[1],
+            rows={split: len(part) for split, part in rows.items()},
+            certificate=CertificateRecord(**vars(fitted.certificate)),
+            seconds=fitted.seconds,
+        )
+        if result.error[TEST] >= self.question.headline(self.question.baseline(target))[TEST]:
+            where = f"tap {one.label} ({one.reduction})"
+            text = f"{where}: the probe for {target.factor} does no better than the commonest class"
+            warnings.warn(text, ProbekitWarning, stacklevel=2)
+        key = str(len(self.keys))
+        self.keys[key] = {part: getattr(result, part) for part in _IDENTITY}
+        self.predicted[key] = logits.argmax(axis=1)
+        labelled = np.flatnonzero(target.codes >= 0)
+        self.losses[key] = np.full(len(logits), np.nan)
+        self.losses[key][labelled] = losses(logits[labelled], target.codes[labelled])
+        self.probes.append(result)
+        return result
+
+    def _rows(self, target: Target) -> dict[str, IntArray]:
+        return {split: self.question.within(split, target) for split in self.question.parts}
+
+
+def _warn_of(one: FeatureSet, features: FloatArray, train: int) -> None:
+    where = f"tap {one.label} ({one.reduction})"
+    if not np.ptp(features, axis=0).any():
+        text = f"{where}: every feature is constant; its probe says the commonest class"
+        warnings.warn(text, ProbekitWarning, stacklevel=3)
+    if train < features.shape[1]:
+        warnings.warn(f"{where}: {train} training rows for {features.shape[1]} features", ProbekitWarning, stacklevel=3)
+
+
+def _by_metric(by_split: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    metrics = next(iter(by_split.values()))
+    return {metric: {split: scores[metric] for split, scores in by_split.items()} for metric in metrics}

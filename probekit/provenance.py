@@ -1,0 +1,42 @@
+"""Where a result comes from: versions, machine, plugins."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from probekit.plugins import Plugins
+
+PACKAGES = (
+    "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "pillow", "pydantic", "scikit-learn", "timm", "torch",
+    "torchvision",
+)  # fmt: skip
+"""Whose versions may change a result."""
+
+
+def environment(started: datetime, plugins: Plugins) -> dict[str, Any]:
+    """Return versions, the platform, the time of the start and the plugins that were loaded."""
+    from probekit import __version__
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    loaded = [
+        {"kind": f"{p.category}.{p.kind}", "distribution": p.distribution, "version": p.release, "module": p.module}
+        for p in plugins.loaded()
+    ]
+    return {
+        "probekit": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "plugins": loaded,
+        "started": started.isoformat(timespec="seconds"),
+    }
