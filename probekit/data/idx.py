@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from pathlib import Path
 from typing import Literal
@@ -59,7 +60,7 @@ class IdxPreprocess(Section):
 class IdxDataset(Dataset):
     """Images and labels in IDX files, as ``image`` (examples, 1, height, width).
 
-    Columns: ``label``, ``split`` (the part's name), ``id`` (``part/number``).
+    Columns: ``label``, ``split`` (the part's name), ``id`` (how the file's name begins, and the number in it).
     """
 
     kind: Literal["idx"] = "idx"
@@ -67,28 +68,43 @@ class IdxDataset(Dataset):
     parts: dict[str, str] = Field(
         default_factory=lambda: {"train": "train", "test": "t10k"},
         min_length=1,
-        description="from the name of a part to how its files' names begin: "
-        "BEGIN-images-idx3-ubyte and BEGIN-labels-idx1-ubyte, with or without .gz",
+        description="from the name of a part to how its files' names begin: BEGIN-images-idx3-ubyte and "
+        "BEGIN-labels-idx1-ubyte, with or without .gz; BEGIN[:50000] and BEGIN[50000:] take some of the rows",
     )
     preprocess: IdxPreprocess = Field(default_factory=IdxPreprocess, description="default: pixels ÷ 255")
 
     def open(self) -> Examples:
         """Read all parts into memory."""
         images, labels, ids, parts = [], [], [], []
-        for part, begin in self.parts.items():
+        for part, written in self.parts.items():
+            begin, rows = _slice(written)
             image = read_idx(Path(self.folder) / f"{begin}-images-idx3-ubyte")
             label = read_idx(Path(self.folder) / f"{begin}-labels-idx1-ubyte")
             if len(image) != len(label):
                 what = f"part {part!r} has {len(image)} images and {len(label)} labels; nothing is aligned"
                 raise InputError(Problem("PK-L04", what))
-            images.append(image.reshape(len(image), 1, *image.shape[1:]))
-            labels.append(label)
-            ids += [f"{part}/{number}" for number in range(len(label))]
-            parts += [part] * len(label)
+            images.append(image[rows].reshape(-1, 1, *image.shape[1:]))
+            labels.append(label[rows])
+            numbers = range(len(label))[rows]
+            ids += [f"{begin}/{number}" for number in numbers]
+            parts += [part] * len(numbers)
         columns = {"id": np.array(ids), "label": np.concatenate(labels), "split": np.array(parts)}
         options = self.preprocess
         pixels = Pixels(options.scale, options.mean, options.std)
         return ArrayExamples(columns, {"image": np.concatenate(images)}, pixels)
+
+
+def _slice(written: str) -> tuple[str, slice]:
+    """Return how a part's files begin, and its rows.
+
+    >>> _slice("train[50000:]")
+    ('train', slice(50000, None, None))
+    """
+    match = re.fullmatch(r"(.+?)(?:\[(\d*):(\d*)\])?", written)
+    if match is None:
+        return written, slice(None)
+    begin, start, stop = match.groups()
+    return begin, slice(int(start) if start else None, int(stop) if stop else None)
 
 
 @hookimpl

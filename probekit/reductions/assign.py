@@ -50,7 +50,7 @@ def assign_reductions(
 ) -> list[FeatureSet]:
     """Return the feature matrices that the spec asks for, in the taps' order.
 
-    A reduction that does not fit a tap is passed over when it applies to all taps, and refused when the tap names it.
+    A reduction that does not fit a tap is passed over where a pattern chose the tap, and refused where both are named.
     A vector tap that no reduction is left for is flattened.
 
     Args:
@@ -65,7 +65,7 @@ def assign_reductions(
     sets: list[FeatureSet] = []
     problems: list[Problem] = []
     for chosen in taps:
-        named = chosen.reductions is not None
+        named = chosen.reductions is not None and chosen.exact
         found: list[FeatureSet] = []
         refusals: list[str] = []
         for name in chosen.reductions or reductions:
