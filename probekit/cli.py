@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from probekit import __version__
-from probekit.errors import EXIT_CODES, Problem, UserError, nearest
+from probekit.errors import EXIT_CODES, MachineError, Problem, SpecError, UserError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,11 +140,16 @@ def validate(specs: tuple[str, ...], settings: tuple[str, ...], trust_code: bool
 
     plugins = Plugins()
     problems: list[Problem] = []
+    codes = {0}
     for spec in specs:
         try:
-            problems += check_spec(spec, plugins, settings, trust_code=trust_code).problems
+            found = check_spec(spec, plugins, settings, trust_code=trust_code).problems
         except UserError as error:
             problems += error.problems
+            codes.add(error.exit_code)
+        else:
+            problems += found
+            codes |= {SpecError.exit_code for problem in found if problem.code not in SOFT}
     hard = [problem for problem in problems if problem.code not in SOFT]
     if output_format == "json":
         click.echo(json.dumps([_as_json(problem) for problem in problems], indent=1))
@@ -152,7 +158,8 @@ def validate(specs: tuple[str, ...], settings: tuple[str, ...], trust_code: bool
             click.echo(f"{'error' if problem in hard else 'warning'} {problem.code} {problem}", err=True)
         if not hard:
             click.echo(f"{len(specs)} {'spec is' if len(specs) == 1 else 'specs are'} valid")
-    sys.exit(2 if hard else 0)
+    # What the spec's author can mend comes before what the machine lacks.
+    sys.exit(min(codes - {0}, default=0))
 
 
 @cli.command()
@@ -167,8 +174,12 @@ def schema(out: Path | None, table: bool) -> None:
     text = reference(plugins) if table else json.dumps(json_schema(plugins), indent=1) + "\n"
     if out is None:
         click.echo(text, nl=False)
-    else:
+        return
+    try:
         out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        what = f"cannot write to {str(out)!r}: {error.strerror}"
+        raise MachineError(Problem("PK-R13", what, "name another file with --out")) from error
 
 
 @cli.command()
@@ -176,14 +187,14 @@ def schema(out: Path | None, table: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def plugins(load: bool, as_json: bool) -> None:
     """List the kinds that a spec can name, and who provides them. Nothing is imported for that."""
-    from probekit.plugins import LISTENER, Plugins
+    from probekit.plugins import Plugins
 
     found = Plugins()
     rows = [{**vars(provider), "status": ""} for provider in found.providers]
     for row, provider in zip(rows, found.providers, strict=True):
-        if load and provider.category != LISTENER:
+        if load:
             try:
-                found.find(provider.category, provider.kind)
+                found.check(provider)
                 row["status"] = "works"
             except UserError as error:
                 row["status"] = str(error)
@@ -256,34 +267,48 @@ def main() -> None:
     """Run the command line; every way out has a documented exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     warnings.showwarning = _show_warning
-    debug = "--debug" in sys.argv
+    debug, stdout = "--debug" in sys.argv, sys.stdout
     try:
         cli.main(args=[arg for arg in sys.argv[1:] if arg != "--debug"], prog_name="probekit", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+    except SystemExit:
+        if sys.stdout is not stdout:
+            sys.exit(0)  # click puts another one there when the reader has gone, as with `| head`
+        raise
     except click.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except UserError as error:
+    except Exception as error:
         if debug:
-            raise
-        for problem in error.problems:
+            traceback.print_exc()
+        problems, code = _mendable(error)
+        for problem in problems:
             click.echo(f"error {problem.code} {problem}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except Exception:
-        if debug:
-            raise
-        _crash()
+        if not problems:
+            click.echo(f"this is a fault of probekit; the details are in {_crash_file()}", err=True)
+        sys.exit(code)
 
 
-def _crash() -> NoReturn:
-    with tempfile.NamedTemporaryFile("w", prefix="probekit-crash-", suffix=".txt", delete=False) as file:
+def _mendable(error: Exception) -> tuple[tuple[Problem, ...], int]:
+    """Return what the user can mend and the exit code."""
+    if isinstance(error, UserError):
+        return error.problems, error.exit_code
+    if isinstance(error, MemoryError):
+        problem = Problem(
+            "PK-R03", f"memory is too small: {error or 'no more is free'}", "use fewer taps, or {kind: pool}"
+        )
+        return (problem,), MachineError.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        problem = Problem("PK-R01", f"cannot write {error.filename or 'a file'}: {error.strerror}", "free some space")
+        return (problem,), MachineError.exit_code
+    return (), 70
+
+
+def _crash_file() -> str:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="probekit-crash-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
         file.write(f"probekit {__version__}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
-    click.echo(f"this is a fault of probekit; the details are in {file.name}", err=True)
-    sys.exit(70)
+    return file.name

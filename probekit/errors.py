@@ -7,8 +7,9 @@ Anything that is not a :class:`UserError` is a fault of probekit itself.
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +40,7 @@ class Problem:
     def __str__(self) -> str:
         place = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)]) if self.file else ""
         text = ": ".join(part for part in (place, self.field, self.what) if part)
-        return f"{text}; {self.hint}" if self.hint else text
+        return printable(f"{text}; {self.hint}" if self.hint else text)
 
     def at(self, file: str, line: int = 0, column: int = 0) -> Problem:
         """Return the same problem with its place."""
@@ -117,9 +118,10 @@ def nearest(name: str, choices: Iterable[str], label: str = "valid") -> str:
     'valid: model, taps'
     """
     known = sorted(set(choices))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    lower = {choice.lower(): choice for choice in reversed(known)}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {lower[close[0]]!r}?"
     shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
     return f"{label}: {shown}" if known else f"{label}: none"
 
@@ -133,3 +135,31 @@ def listed(names: Iterable[object], most: int = 5) -> str:
     all_names = list(names)
     text = ", ".join(repr(str(name)) for name in all_names[:most])
     return text + (f" and {len(all_names) - most} more" if len(all_names) > most else "")
+
+
+def described(value: Any) -> str:
+    """Return a value with its type, in the words of YAML.
+
+    >>> described({"kind": None}), described(True), described([])
+    ('a mapping {"kind": null}', 'true', 'an empty list')
+    """
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "nothing"}[value]
+    if isinstance(value, list | dict):
+        name = "list" if isinstance(value, list) else "mapping"
+        return f"a {name} {_cut(json.dumps(value, ensure_ascii=False, default=str))}" if value else f"an empty {name}"
+    names = {str: "text", int: "the number", float: "the number"}
+    return f"{names.get(type(value), type(value).__name__)} {_cut(repr(value))}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def printable(text: str) -> str:
+    """Return text in which line ends, control characters and direction overrides are shown, not obeyed.
+
+    >>> printable("a\\x1b[31m")
+    'a\\\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

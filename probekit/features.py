@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probekit.data.feed import make_feed
-from probekit.errors import InputError, MachineError, Problem, SpecError, listed
+from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, listed
 from probekit.steps import run_program
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Runner:
 def _fixed_batch(signature: Sequence[ModelInput], backend: Backend) -> int | None:
     for declared in signature:
         binding = backend.inputs.get(declared.name)
-        if declared.shape and (binding is None or binding.column is not None):
+        if declared.shape and declared.shape[0] is not None and (binding is None or binding.column is not None):
             return declared.shape[0]
     return None
 
@@ -102,12 +103,13 @@ def try_taps(runner: Runner, taps: Sequence[ChosenTap], rows: IntArray) -> Trial
         SpecError: ``PK-M28``, a tap that was asked for by name has no batch axis; all such at once.
     """
     names = [chosen.tap.name for chosen in taps]
-    first, second = rows[: runner.fixed_batch or min(2, len(rows))], rows[: runner.fixed_batch or min(3, len(rows))]
+    # Rows are repeated where there are fewer: an axis that is no batch axis must not look like one.
+    sizes = (runner.fixed_batch,) if runner.fixed_batch else (2, 3)
     with runner.backend.open(names) as run:
-        seen = [(len(part), run(runner.read(runner._padded(part))[1])) for part in (first, second)]
+        seen = [(size, run(runner.read(np.resize(rows, size))[1])) for size in sizes]
     found, problems, skipped = [], [], {}
     for chosen in taps:
-        arrays = [(runner.fixed_batch or count, got[chosen.tap.name]) for count, got in seen]
+        arrays = [(size, got[chosen.tap.name]) for size, got in seen]
         reason = _no_features(arrays)
         if not reason:
             found.append(replace(chosen, tap=_seen(chosen.tap, [array for _, array in arrays])))
@@ -163,6 +165,9 @@ def extract(
         MachineError: ``PK-R03``, the features do not fit in memory.
     """
     _refuse_too_much(sets, len(rows))
+    if runner.fixed_batch and runner.fixed_batch < runner.backend.batch_size:
+        what = f"the model takes exactly {runner.fixed_batch} examples at a time, not batch_size"
+        warnings.warn(f"{what} {runner.backend.batch_size}", ProbekitWarning, stacklevel=2)
     start = time.monotonic()
     names = list(dict.fromkeys([*(one.tap.name for one in sets), *([output] if output else [])]))
     features = [np.empty((len(rows), one.width), dtype=np.float32) for one in sets]
@@ -170,11 +175,12 @@ def extract(
     digests: list[bytes] = []
     with runner.backend.open(names) as run:
         for place, inputs, feed in runner.batches(rows):
-            got = _run(run, feed, place.stop - place.start)
+            count = place.stop - place.start
+            got = _run(run, feed, count)
             for one, matrix in zip(sets, features, strict=True):
-                matrix[place] = _reduced(one, got[one.tap.name])
+                matrix[place] = _reduced(one, got[one.tap.name], count)
             if output:
-                own.append(np.asarray(got[output], dtype=np.float32).reshape(place.stop - place.start, -1))
+                own.append(_flat(output, got[output], count))
             digests += runner.examples.row_digests(inputs)
             progress(place.stop, len(rows))
     _refuse_non_finite(sets, features, runner.examples.columns["id"][rows])
@@ -182,14 +188,26 @@ def extract(
 
 
 def _run(run: TapFunction, feed: Feed, count: int) -> dict[str, Array]:
-    return {name: array[:count] for name, array in run(feed).items()}
+    return {name: array[:count] if array.ndim else array for name, array in run(feed).items()}
 
 
-def _reduced(one: FeatureSet, activation: Array) -> FloatArray:
+def _reduced(one: FeatureSet, activation: Array, count: int) -> FloatArray:
+    _refuse_other_rows(one.label, activation, count)
     if activation.shape[1:] != one.tap.shape:
         what = f"tap {one.label!r} changes its size: {one.tap.shape} in the first rows, {activation.shape[1:]} later"
         raise InputError(Problem("PK-M20", what, "give the dataset inputs of one size"))
     return run_program(one.program, activation)
+
+
+def _flat(output: str, activation: Array, count: int) -> FloatArray:
+    _refuse_other_rows(output, activation, count)
+    return np.asarray(activation, dtype=np.float32).reshape(count, -1)
+
+
+def _refuse_other_rows(label: str, activation: Array, count: int) -> None:
+    if not activation.ndim or activation.shape[0] != count:
+        what = f"tap {label!r} has shape {activation.shape} for a batch of {count}: it has no batch axis"
+        raise InputError(Problem("PK-M28", what, "leave it out"))
 
 
 def _refuse_non_finite(sets: Sequence[FeatureSet], features: Sequence[FloatArray], ids: Array) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from probekit.errors import MachineError, ProbekitWarning
+from probekit.errors import MachineError, ProbekitWarning, UserError
 from probekit.probes.metrics import losses, score_all
 from probekit.probes.model_scores import classes_of_output, predict, score_model
 from probekit.results import CertificateRecord, ModelResult, ProbeResult
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from probekit.components import Array, FittedProbe, FloatArray, IntArray, ModelOutput, Probe, Target
     from probekit.data.question import Question
     from probekit.reductions.assign import FeatureSet
+
+T = TypeVar("T")
 
 _IDENTITY = ("model", "checkpoint", "tap", "reduction", "factor", "probe", "control", "seed")
 
@@ -100,21 +103,32 @@ class Measurement:
         start, done, total = time.monotonic(), 0, len(sets) * len(probes)
         train = np.searchsorted(self.question.rows, self.question.parts[TRAIN])
         for one, raw in zip(sets, features, strict=True):
-            matrix = one.learned.fit(raw[train])(raw) if one.learned is not None else raw
+            where = f"{model} {one.label} {one.reduction}"
+            matrix = self._attempt(where, functools.partial(_learned, one, raw, train))
+            if matrix is None:
+                done += len(probes)
+                continue
             _warn_of(one, matrix, len(train))
             for name, probe in probes.items():
-                try:
-                    fitted = probe.fit(matrix, self.question.targets)
-                except (MemoryError, MachineError):
-                    raise
-                except Exception as error:  # a probe that fails loses only itself
-                    self.failures.append(f"{model} {one.label} {one.reduction} {name}: {type(error).__name__}: {error}")
-                    fitted = []
-                for target, probe_fitted in zip(self.question.targets if fitted else [], fitted, strict=True):
-                    yield self._score(model, one, name, matrix, probe_fitted, target)
+                fitted = self._attempt(f"{where} {name}", functools.partial(probe.fit, matrix, self.question.targets))
+                if fitted is not None:
+                    for target, probe_fitted in zip(self.question.targets, fitted, strict=True):
+                        yield self._score(model, one, name, matrix, probe_fitted, target)
                 done += 1
                 tell(f"{model}: probes", done, total)
         self.seconds += time.monotonic() - start
+
+    def _attempt(self, where: str, make: Callable[[], T]) -> T | None:
+        """Return what ``make`` returns; an error is kept as a failure and costs only this."""
+        try:
+            return make()
+        except (MemoryError, MachineError):
+            raise
+        except Exception as error:
+            self.failures.append(
+                f"{where}: {error if isinstance(error, UserError) else f'{type(error).__name__}: {error}'}"
+            )
+            return None
 
     def _score(
         self, model: str, one: FeatureSet, probe: str, features: FloatArray, fitted: FittedProbe, target: Target
@@ -156,6 +170,10 @@ class Measurement:
 
     def _rows(self, target: Target) -> dict[str, IntArray]:
         return {split: self.question.within(split, target) for split in self.question.parts}
+
+
+def _learned(one: FeatureSet, features: FloatArray, train: IntArray) -> FloatArray:
+    return features if one.learned is None else one.learned.fit(features[train])(features)
 
 
 def _warn_of(one: FeatureSet, features: FloatArray, train: int) -> None:

@@ -12,7 +12,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 import pluggy
 
@@ -101,7 +101,7 @@ def installed_providers(autoload: bool = True) -> list[Provider]:
     if not autoload:
         return providers
     found = {
-        (*point.name.partition(".")[::2], point.value, point.dist.name, point.dist.version)
+        (*point.name.partition(".")[::2], point.value, point.dist.name or "(no name)", point.dist.version or "?")
         for point in importlib.metadata.entry_points(group=GROUP)
         if point.dist is not None
     }
@@ -130,7 +130,7 @@ class Plugins:
 
     def kinds(self, category: str) -> list[str]:
         """Return the names of a category's kinds, without importing anything."""
-        return sorted({provider.kind for provider in self.providers if provider.category == category})
+        return sorted({p.kind for p in self.providers if p.category == category and p.kind})
 
     def loaded(self) -> list[Provider]:
         """Return the providers whose module was imported."""
@@ -153,8 +153,24 @@ class Plugins:
         found = classes.get((category, kind))
         if found is None:
             what = f"{claims[0]} declares {category}.{kind}, but its {REGISTER_HOOKS[category]} does not return it"
-            raise MachineError(Problem("PK-G04", what, nearest(kind, [k for c, k in classes if c == category])))
+            returned = [k for c, k in classes if c == category]
+            raise MachineError(Problem("PK-G04", what, nearest(kind, returned, "it returns")))
         return found
+
+    def check(self, provider: Provider) -> None:
+        """Import a provider's module, to see whether it holds what its metadata declares.
+
+        Raises:
+            MachineError: it does not, see :meth:`find`.
+        """
+        if provider.category in REGISTER_HOOKS and provider.kind:
+            self.find(provider.category, provider.kind)
+        elif provider.category == LISTENER:
+            self._load(provider)
+        else:
+            declared = f"{provider.category}.{provider.kind}".rstrip(".")
+            hint = f"its entry point is to be CATEGORY.KIND, with one of {', '.join([*REGISTER_HOOKS, LISTENER])}"
+            raise MachineError(Problem("PK-G04", f"{provider} declares {declared!r}, which is no kind", hint))
 
     def _unknown(self, category: str, kind: str) -> UnknownKindError:
         name = f"{category}.{kind}"
@@ -192,12 +208,17 @@ class Plugins:
         if provider.module not in self._classes:
             try:
                 module = importlib.import_module(provider.module)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 what = f"plugin {provider} cannot be imported: {type(error).__name__}: {error}"
                 hint = f"type: pip install --upgrade {provider.distribution}"
                 raise MachineError(Problem("PK-G02", what, hint)) from error
-            self._register(module, provider)
-            self._classes[provider.module] = self._classes_of(module, provider)
+            try:
+                self._register(module, provider)
+                self._classes[provider.module] = self._classes_of(module, provider)
+            except MachineError:
+                if self.manager.is_registered(module):
+                    self.manager.unregister(module)
+                raise
         return self._classes[provider.module]
 
     def _register(self, module: object, provider: Provider) -> None:
@@ -205,12 +226,14 @@ class Plugins:
             self.manager.register(module, f"{provider.distribution} {provider.release}: {provider.module}")
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
-            self.manager.unregister(module)
             hooks = {name for name in vars(hookspecs) if name.startswith(("register_", "on_"))}
             wrong = [name for name in vars(module) if name not in hooks and self._is_hookimpl(module, name)]
+            problems = [
+                Problem("PK-G03", f"plugin {provider} implements {name!r}, which is no hook", nearest(name, hooks))
+                for name in wrong
+            ]
             what = f"plugin {provider} does not fit the hooks: {str(error).splitlines()[-1]}"
-            hint = f"{wrong[0]!r}: {nearest(wrong[0], hooks)}" if wrong else ""
-            raise MachineError(Problem("PK-G03", what, hint)) from error
+            raise MachineError(*problems or [Problem("PK-G03", what)]) from error
 
     def _is_hookimpl(self, module: object, name: str) -> bool:
         return self.manager.parse_hookimpl_opts(module, name) is not None
@@ -221,14 +244,27 @@ class Plugins:
         for category, hook in REGISTER_HOOKS.items():
             try:
                 lists: Iterable[list[type[Component]]] = self.manager.subset_hook_caller(hook, others)()
-                for component in (component for one in lists for component in one):
-                    if component.category != category:
-                        what = f"{hook} of plugin {provider} returns {component.__name__}, which is no {category}"
-                        raise MachineError(Problem("PK-G04", what))
-                    classes[category, component.kind_name()] = component
-            except MachineError:
-                raise
+                found = [component for one in lists for component in one]
             except Exception as error:
                 what = f"{hook} of plugin {provider} raised {type(error).__name__}: {error}"
                 raise MachineError(Problem("PK-G02", what)) from error
+            for component in found:
+                lack = _lack(component, category)
+                if lack:
+                    shown = getattr(component, "__name__", repr(component))
+                    raise MachineError(Problem("PK-G04", f"{hook} of plugin {provider} returns {shown}, which {lack}"))
+                classes[category, component.kind_name()] = component
         return classes
+
+
+def _lack(component: object, category: str) -> str:
+    """Return what a registered thing lacks to be a component of a category; nothing when it is one."""
+    from probekit.components import BASE_CLASSES
+
+    if not (isinstance(component, type) and issubclass(component, BASE_CLASSES[category])):
+        return f"is no {category}"
+    if component.__abstractmethods__:
+        return f"lacks {', '.join(sorted(component.__abstractmethods__))}"
+    if get_origin(component.model_fields["kind"].annotation) is not Literal:
+        return "lacks a kind: Literal[...]"
+    return ""

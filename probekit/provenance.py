@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,23 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from probekit.plugins import Plugins
+    from probekit.spec import LoadedSpec
 
 PACKAGES = (
     "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "pillow", "pydantic", "scikit-learn", "timm", "torch",
     "torchvision",
 )  # fmt: skip
 """Whose versions may change a result."""
+
+
+def reproduce_command(loaded: LoadedSpec) -> str:
+    """Return what to type to run a spec again, quoted for a shell."""
+    words = ["probekit", "run", loaded.file]
+    for setting in loaded.settings:
+        words += ["--set", setting]
+    if any(component.code_to_trust() is not None for component in loaded.spec.components().values()):
+        words.append("--trust-code")
+    return shlex.join(words)
 
 
 def environment(started: datetime, plugins: Plugins) -> dict[str, Any]:

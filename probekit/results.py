@@ -167,8 +167,9 @@ def write_predictions(
     """Write every example's labels and predictions as one safetensors file.
 
     Tensors, one row per example of any split: ``id`` and ``group`` (uint8, UTF-8 padded with zeros); ``split`` (uint8,
-    position in the metadata's ``splits``); ``label.FACTOR``, ``predicted.K`` (int32, class, -1 for none); ``loss.K``
-    (float32, nats, NaN without a label). K counts the metadata's ``predictions``, which say whose they are.
+    position in the facts' ``splits``); ``label.FACTOR``, ``predicted.K`` (int32, class, -1 for none); ``loss.K``
+    (float32, nats, NaN without a label). K counts the facts' ``predictions``, which say whose they are. The facts
+    are JSON under the metadata's key ``probekit``.
     """
     from safetensors.numpy import save
 
@@ -181,9 +182,7 @@ def write_predictions(
     tensors |= {f"label.{name}": codes.astype(np.int32) for name, codes in labels.items()}
     tensors |= {f"predicted.{key}": codes.astype(np.int32) for key, codes in predictions.items()}
     tensors |= {f"loss.{key}": values.astype(np.float32) for key, values in losses.items()}
-    metadata = {
-        "splits": json.dumps(list(parts)),
-        "predictions": json.dumps(keys),
-        "schema_version": str(SCHEMA_VERSION),
-    }
+    facts = {"schema_version": SCHEMA_VERSION, "splits": list(parts), "predictions": keys}
+    # One entry only: safetensors writes several in no fixed order.
+    metadata = {"probekit": json.dumps(facts)}
     write_file(path, save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata))

@@ -16,7 +16,7 @@ from probekit.data.question import ask
 from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, nearest
 from probekit.features import Runner, extract, try_taps
 from probekit.measure import Measurement
-from probekit.provenance import environment
+from probekit.provenance import environment, reproduce_command
 from probekit.reductions.assign import assign_reductions
 from probekit.results import GraphRecord, RunResult, TapRecord, write_file, write_predictions
 from probekit.taps import choose_taps
@@ -108,6 +108,7 @@ def run_spec(loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Con
         graph=GraphRecord(taps=facts.taps, edges=facts.edges),
         provenance={
             **environment(started, plugins),
+            "command": reproduce_command(loaded),
             "spec": {
                 "file": loaded.file, "text": loaded.text, "settings": list(loaded.settings), "digest": loaded.digest,
             },

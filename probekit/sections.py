@@ -21,11 +21,12 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    ValidationError,
     ValidationInfo,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from probekit.errors import UnknownKindError
+from probekit.errors import UnknownKindError, described
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,11 +50,13 @@ class SpecContext:
         plugins: finds component classes by category and kind.
         folder: the spec's folder, which relative paths start from.
         environ: the variables that ``${NAME}`` in paths may name.
+        lenient: leave ``${NAME}`` as it is where the variable is not set, to see what else is wrong.
     """
 
     plugins: Lookup
     folder: Path
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    lenient: bool = False
 
 
 def fault(code: str, what: str, hint: str = "") -> PydanticCustomError:
@@ -61,24 +64,42 @@ def fault(code: str, what: str, hint: str = "") -> PydanticCustomError:
     return PydanticCustomError(code, "{what}", {"what": what, "hint": hint})
 
 
-_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+def faults_below(*faults: tuple[tuple[str | int, ...], PydanticCustomError]) -> ValidationError:
+    """Return an error for a section's validator to raise, whose faults stand at keys below the section."""
+    lines: list[InitErrorDetails] = [{"type": error, "loc": keys, "input": None} for keys, error in faults]
+    return ValidationError.from_exception_data("section", lines)
 
 
-def expand_path(text: str, folder: Path, environ: Mapping[str, str]) -> str:
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^${}]*))?\}")
+
+
+def expand_path(text: str, folder: Path, environ: Mapping[str, str], *, lenient: bool = False) -> str:
     """Return an absolute path: ``${VAR}``, ``${VAR:-default}`` and ``~`` replaced, relative parts from ``folder``.
 
+    Args:
+        text: the path; a variable in it that is empty counts as one that is not set.
+        folder: where a relative path starts.
+        environ: the variables.
+        lenient: leave ``${VAR}`` as it is where it is not set.
+
     Raises:
-        PydanticCustomError: ``PK-Y33``, a variable is not set and has no default.
+        PydanticCustomError: ``PK-Y33``, a variable is not set and has no default; ``PK-Y28``, no path.
     """
+    if "${" in _VARIABLE.sub("", text):
+        raise fault("PK-Y28", f"{text!r} holds a '${{' that begins no variable", "write ${NAME} or ${NAME:-default}")
 
     def value(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]
         found = environ.get(name) or default
-        if found is None:
-            raise fault("PK-Y33", f"the variable ${{{name}}} in {text!r} is not set", f"type: export {name}=...")
-        return found
+        if found is None and not lenient:
+            state = "is empty" if name in environ else "is not set"
+            raise fault("PK-Y33", f"the variable ${{{name}}} in {text!r} {state}", f"type: export {name}=...")
+        return match[0] if found is None else found
 
-    expanded = Path(_VARIABLE.sub(value, text)).expanduser()
+    expanded = os.path.expanduser(_VARIABLE.sub(value, text))  # noqa: PTH111 - Path would expand ./~ too
+    if expanded.startswith("~"):
+        hint = "write ./~... for a file of that name"
+        raise fault("PK-Y28", f"{text!r} begins with the home folder of an unknown user", hint)
     return os.path.normpath(folder / expanded)
 
 
@@ -88,7 +109,7 @@ def resolve_path(text: str, info: ValidationInfo) -> str:
         raise fault("PK-Y28", f"{text!r} is not a path")
     context = info.context
     if isinstance(context, SpecContext):
-        return expand_path(text, context.folder, context.environ)
+        return expand_path(text, context.folder, context.environ, lenient=context.lenient)
     return expand_path(text, Path.cwd(), os.environ)
 
 
@@ -179,19 +200,24 @@ class Pluggable:
     def _validate(self, value: Any, info: Any) -> Component:
         if isinstance(value, Component):
             return value
-        if self.bare and isinstance(value, str):
-            value = {"kind": value}
-        if not isinstance(value, dict):
-            raise fault("PK-Y04", f"expected a mapping with a 'kind:', got {value!r}")
         context = info.context
         if not isinstance(context, SpecContext):
             raise TypeError("components given as plain values need a SpecContext; see probekit.spec.load_spec")
+        kinds = context.plugins.kinds(self.category)
+        installed = f"installed: {', '.join(kinds)}"
+        if self.bare and isinstance(value, str):
+            value = {"kind": value}
+        if not isinstance(value, dict):
+            wanted = "a kind or a mapping with one" if self.bare else "a mapping with a 'kind:'"
+            hint = f"write {{kind: {value}}}" if value in kinds else installed
+            raise fault("PK-Y04", f"expected {wanted}, got {described(value)}", hint)
         kind = value.get("kind")
         if kind is None:
-            installed = ", ".join(context.plugins.kinds(self.category))
-            raise fault("PK-Y31", "needs a 'kind:'", f"installed: {installed}")
+            raise faults_below((("kind",), fault("PK-Y31", "is missing", installed)))
+        if not isinstance(kind, str):
+            raise faults_below((("kind",), fault("PK-Y04", f"expected text, got {described(kind)}", installed)))
         try:
-            component = context.plugins.find(self.category, str(kind))
+            component = context.plugins.find(self.category, kind)
         except UnknownKindError as error:
-            raise fault(error.code, error.what, error.hint) from error
+            raise faults_below((("kind",), fault(error.code, error.what, error.hint))) from error
         return component.model_validate(value, context=context)

@@ -121,7 +121,7 @@ class Flatten:
 
     def apply(self, activation: Array) -> Array:
         """(batch, 3, 4) gives (batch, 12)."""
-        return activation.reshape(activation.shape[0], -1)
+        return activation.reshape(activation.shape[0], math.prod(activation.shape[1:]))
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """One axis."""
@@ -181,9 +181,9 @@ def run_program(program: Program, activation: Array) -> FloatArray:
     """
     if activation.dtype in (np.float16, np.bool_):
         activation = activation.astype(np.float32)
-    for step in program:
-        activation = step.apply(activation)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which extraction reports
+    with np.errstate(over="ignore", invalid="ignore"):  # extraction reports what becomes infinite or NaN
+        for step in program:
+            activation = step.apply(activation)
         return np.ascontiguousarray(activation, dtype=np.float32)
 
 

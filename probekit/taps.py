@@ -39,14 +39,19 @@ class ChosenTap:
 def matches(pattern: str, name: str) -> bool:
     """Return whether a pattern, in which only ``*`` and ``?`` are special, is the whole of ``name``.
 
-    A pattern reaches what a module takes (``:in``) only when it says so.
+    A pattern reaches what a module takes (``:in``, ``:in[0]``) only when it says so.
 
     >>> matches("layer?.*.relu", "layer1.0.relu"), matches("*", "relu:in"), matches("lstm[0]", "lstm[0]")
     (True, False, True)
     """
-    if ":in" in name and ":in" not in pattern:
+    if _is_taken(name) and ":in" not in pattern:
         return False
     return re.match(fnmatch.translate(pattern.replace("[", "[[]")), name) is not None
+
+
+def _is_taken(name: str) -> bool:
+    """Return whether a tap's name is that of what a module takes."""
+    return re.search(r":in(\[|$)", name) is not None
 
 
 def choose_taps(entries: Sequence[TapEntry], graph: Graph, max_taps: int) -> list[ChosenTap]:
@@ -85,18 +90,20 @@ def choose_taps(entries: Sequence[TapEntry], graph: Graph, max_taps: int) -> lis
 def _match(entry: TapEntry, graph: Graph, field: str) -> tuple[list[tuple[Tap, bool]], list[Problem]]:
     """Return the taps of one entry, each with whether it was asked for by name, and what is wrong with the entry."""
     operators = _as_list(entry.op)
-    pool = [tap for tap in graph.taps if not operators or (tap.op in operators and ":in" not in tap.name)]
+    pool = [tap for tap in graph.taps if not operators or (tap.op in operators and not _is_taken(tap.name))]
     usable = [tap for tap in pool if not tap.untappable]
-    if entry.match is None:
-        if usable:
-            return [(tap, False) for tap in usable], []
+    if entry.match is None and usable:
+        return [(tap, False) for tap in usable], []
+    if entry.match is None or (operators and not pool):
         known = sorted({tap.op for tap in graph.taps if not tap.untappable})
         what = f"no tensor that can be tapped comes from {listed(operators)}"
-        return [], [Problem("PK-Y36", what, nearest(operators[0], known, "operators"), f"{field}.op")]
-    found: list[tuple[Tap, bool]] = []
+        return [], [Problem("PK-Y36", what, nearest(next(iter(operators), ""), known, "operators"), f"{field}.op")]
+    found: dict[str, tuple[Tap, bool]] = {}
     problems: list[Problem] = []
     for pattern in _as_list(entry.match):
-        named = [tap for tap in pool if tap.name == pattern.replace("#0", "")]
+        named = [tap for tap in pool if tap.name == pattern]
+        if not named:
+            named = [tap for tap in pool if tap.name == pattern.replace("#0", "")]
         if not named and pattern == INPUT:
             named = [tap for tap in pool if tap.op == "Input"]
         if named:
@@ -105,13 +112,14 @@ def _match(entry: TapEntry, graph: Graph, field: str) -> tuple[list[tuple[Tap, b
                 for tap in named
                 if tap.untappable
             ]
-            found += [(tap, True) for tap in named]
+            found |= {tap.name: (tap, True) for tap in named}  # those found before keep their places
             continue
         by_pattern = [tap for tap in usable if matches(pattern, tap.name)]
         if not by_pattern:
-            problems.append(_nothing(pattern, pool, usable, field))
-        found += [(tap, False) for tap in by_pattern]
-    return found, problems
+            other = graph.tap(pattern)
+            problems.append(_nothing(pattern, pool, usable, field) if other is None else _other_op(other, entry, field))
+        found |= {tap.name: (tap, False) for tap in by_pattern if tap.name not in found}
+    return list(found.values()), problems
 
 
 def _nothing(pattern: str, pool: Sequence[Tap], usable: Sequence[Tap], field: str) -> Problem:
@@ -127,6 +135,11 @@ def _nothing(pattern: str, pool: Sequence[Tap], usable: Sequence[Tap], field: st
         near = difflib.get_close_matches(plain, names, n=5, cutoff=0.0)
         return Problem("PK-Y36", f"tap pattern {pattern!r} matches nothing", f"nearest: {listed(near)}", field)
     return Problem("PK-M26", f"the model has no tensor {pattern!r}", nearest(pattern, names, "tensors"), field)
+
+
+def _other_op(tap: Tap, entry: TapEntry, field: str) -> Problem:
+    what = f"{tap.name!r} comes from {tap.op!r}, not from {listed(_as_list(entry.op))}"
+    return Problem("PK-Y29", what, "leave match: or op: out", field)
 
 
 def _as_list(value: str | list[str] | None) -> list[str]:

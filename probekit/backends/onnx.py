@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from probekit.backends.file_kinds import read_head, refuse_absent, refuse_what_is_no_model
+from probekit.backends.onnx_external import external_files, point_at
 from probekit.components import Array, Backend, Feed, Graph, ModelInput, TapFunction
-from probekit.errors import InputError, MachineError, Problem, listed, nearest
+from probekit.errors import InputError, MachineError, Problem, nearest
 from probekit.hookspecs import hookimpl
 from probekit.sections import SpecPath, runtime_option
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     import onnx
 
 _CHUNK = 1 << 20
+_MOST_BYTES = 1 << 31
+"""What protobuf can hold."""
 
 
 class OnnxBackend(Backend):
@@ -45,13 +49,15 @@ class OnnxBackend(Backend):
         """Return every tensor of the file; no runtime is needed."""
         from probekit.backends.onnx_graph import read_graph
 
-        return read_graph(self._load())
+        constant = [name for name, binding in self.inputs.items() if binding.column is None]
+        return read_graph(self._load(), constant)
 
     def fingerprint(self) -> str:
         """Return the digest of the file and of its external data."""
+        path = Path(self.path)
         digest = hashlib.blake2b(digest_size=16)
-        for path in (Path(self.path), *external_files(self._load(), Path(self.path))):
-            with path.open("rb") as stream:
+        for file in (path, *external_files(self._load(), path).values()):
+            with file.open("rb") as stream:
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
         return digest.hexdigest()
@@ -88,29 +94,34 @@ class OnnxBackend(Backend):
         path = Path(self.path)
         refuse_what_is_no_onnx(path)
         try:
-            model = onnx.load(path, load_external_data=False)
+            model = onnx.load(path, format="protobuf", load_external_data=False)
         except DecodeError as error:
             what = f"{str(path)!r} is cut off or is no ONNX file: {error}"
             raise InputError(Problem("PK-M02", what, field="model.path")) from None
-        if not model.graph.node:
-            raise InputError(Problem("PK-M02", f"{str(path)!r} holds no graph", field="model.path"))
+        for is_so, what in ((not model.graph.node, "graph"), (not model.opset_import, "opset")):
+            if is_so:
+                raise InputError(Problem("PK-M02", f"{str(path)!r} holds no {what}: it is cut off", field="model.path"))
         external_files(model, path)
         return model
 
     def _session(self, model: onnx.ModelProto) -> Any:
+        """Load the model, whose external data are then named by their real paths."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if self.optimization == "off":
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        folder = str(Path(self.path).parent)
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        if files := external_files(model, Path(self.path)):
+            folder = str(point_at(model, files))
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         providers = available_providers(self.providers)
         try:
-            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+            content = model.SerializeToString()
+            # Without the fallback: another provider than the one asked for is never taken in silence.
+            return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
         except Exception as error:
-            raise InputError(_refusal(error, self.path)) from error
+            raise InputError(_refusal(error)) from error
 
 
 def available_providers(wanted: Sequence[str] | None) -> list[str]:
@@ -148,62 +159,24 @@ def refuse_what_is_no_onnx(path: Path) -> None:
     """Say what a file is when it is not an ONNX file.
 
     Raises:
-        InputError: ``PK-M01`` to ``PK-M06``.
+        InputError: ``PK-M01``, ``PK-M03`` to ``PK-M06``, ``PK-M43`` too large for the format.
     """
-    if not path.is_file():
-        names = [entry.name for entry in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
-        raise InputError(Problem("PK-M01", f"no file {str(path)!r}", nearest(path.name, names, "there"), "model.path"))
-    with path.open("rb") as stream:
-        head = stream.read(512)
+    field = "model.path"
+    refuse_absent(path, ".onnx", field)
+    refuse_what_is_no_model(path, field)
+    head = read_head(path)
     kinds = [
-        (not head, "PK-M05", "is empty", "export or copy it again"),
-        (head.startswith(b"version https://git-lfs"), "PK-M04", "is a Git LFS pointer", "type: git lfs pull"),
-        (head.lstrip()[:5].lower() in (b"<!doc", b"<html"), "PK-M03", "is an HTML page", "download it again"),
-        (head.startswith(b"PK\x03\x04"), "PK-M06", "is a PyTorch checkpoint or zip", "use kind: torch"),
-        (head.startswith(b"\x80") and b"." in head, "PK-M06", "is a pickle", "use kind: torch, or export it to ONNX"),
-        (head[8:9] == b"{" and head[6:8] == b"\0\0", "PK-M06", "is a safetensors file", "use kind: torch with weights"),
+        (head.startswith(b"PK\x03\x04"), "is a PyTorch checkpoint or zip", "use kind: torch"),
+        (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5", "is a pickle", "use kind: torch, or export it to ONNX"),
+        (head[8:9] == b"{" and head[6:8] == b"\0\0", "is a safetensors file", "use kind: torch with weights"),
     ]
-    for is_so, code, what, hint in kinds:
+    for is_so, what, hint in kinds:
         if is_so:
-            raise InputError(Problem(code, f"{str(path)!r} {what}", hint, "model.path"))
-
-
-def external_files(model: onnx.ModelProto, path: Path) -> list[Path]:
-    """Return the files that hold the model's external data, all inside its own folder.
-
-    A symbolic link is followed when model and data lie side by side by name or in truth, as in hub caches.
-
-    Raises:
-        InputError: ``PK-M07`` absent, ``PK-M08`` outside the folder, ``PK-M12`` a hard link.
-    """
-    import onnx.external_data_helper as external
-
-    locations: dict[str, str] = {}
-    for tensor in external._get_all_tensors(model):  # covers the tensors in attributes too
-        if external.uses_external_data(tensor):
-            location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-            locations.setdefault(location, tensor.name)
-    files, absent = [], []
-    for location, owner in sorted(locations.items()):
-        file = Path(os.path.normpath(path.parent / location))
-        inside = not Path(location).is_absolute() and file.is_relative_to(path.parent) and not location.startswith("*/")
-        if inside and file.exists():
-            real, home = file.resolve(), path.resolve().parent
-            inside = real.is_relative_to(home) or real.is_relative_to(path.parent.resolve())
-        if not inside:
-            what = f"tensor {owner!r} reads {location!r}, which is outside the model's folder"
-            raise InputError(Problem("PK-M08", what, "keep the data beside the model", "model.path"))
-        if not file.is_file():
-            absent.append(location)
-        elif file.stat().st_nlink > 1:
-            what = f"tensor {owner!r} reads {location!r}, which is a hard link"
-            raise InputError(Problem("PK-M12", what, "copy the file", "model.path"))
-        else:
-            files.append(file)
-    if absent:
-        what = f"the model's external data is absent: {listed(absent)}"
-        raise InputError(Problem("PK-M07", what, f"copy it to {str(path.parent)!r}", "model.path"))
-    return files
+            raise InputError(Problem("PK-M06", f"{str(path)!r} {what}", hint, field))
+    size = path.stat().st_size
+    if size >= _MOST_BYTES:
+        what = f"{str(path)!r} has {size} bytes, an ONNX file has less than 2 GiB"
+        raise InputError(Problem("PK-M43", what, "save it with external data", field))
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
@@ -225,21 +198,35 @@ def _run(session: Any, names: Sequence[str], feed: Feed) -> list[Array]:
         if "bfc_arena" in text or "Failed to allocate" in text:
             what = "the model does not fit in memory"
             raise MachineError(Problem("PK-R03", what, "set a smaller model.batch_size", "model")) from error
-        raise InputError(
-            Problem("PK-M23", f"ONNX Runtime cannot run the model: {text.splitlines()[0]}", "", "model")
-        ) from error
+        what = f"ONNX Runtime cannot run the model: {_reason(error)}"
+        raise InputError(Problem("PK-M23", what, "", "model")) from error
     return found
 
 
-def _refusal(error: Exception, path: str) -> Problem:
-    text = str(error).replace(path, Path(path).name)
-    first = text.splitlines()[0] if text else type(error).__name__
-    if "is not a registered function/op" in text:
-        return Problem("PK-M19", f"the graph has an operator of another library: {first}", "", "model.path")
-    if "opset" in text.lower() or "IR version" in text:
+def _reason(error: Exception) -> str:
+    """Return what ONNX Runtime says, on one line, without its own codes and source paths."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"^/\S+:\d+ .*\) (?=[A-Z])", "", text)
+
+
+def _refusal(error: Exception) -> Problem:
+    text = _reason(error)
+    if found := re.search(r"Opset (\d+) .* is till opset (\d+)", text):
+        what = f"the file has opset {found[1]}, this ONNX Runtime knows up to {found[2]}"
+        hint = f"type: pip install --upgrade onnxruntime-gpu, or export with opset {found[2]} or older"
+        return Problem("PK-M18", what, hint, "model.path")
+    if found := re.search(r"IR version: (\d+), max supported IR version: (\d+)", text):
+        what = f"the file has IR version {found[1]}, this ONNX Runtime knows up to {found[2]}"
         hint = "type: pip install --upgrade onnxruntime-gpu, or export with an older opset"
-        return Problem("PK-M18", f"this ONNX Runtime is too old for the file: {first}", hint, "model.path")
-    return Problem("PK-M02", f"ONNX Runtime refuses the file: {first}", "", "model.path")
+        return Problem("PK-M18", what, hint, "model.path")
+    if found := re.search(r"(\S+):(\w+)\(-?\d+\) is not a registered function/op", text):
+        what = f"ONNX Runtime has no operator {found[2]!r} of the domain {found[1]!r}"
+        return Problem("PK-M19", what, "export the model with standard operators", "model.path")
+    if found := re.search(r"No Op registered for (\w+) with domain_version of (\d+)", text):
+        what = f"ONNX Runtime has no operator {found[1]!r} in opset {found[2]}"
+        return Problem("PK-M19", what, "export the model with standard operators", "model.path")
+    return Problem("PK-M02", f"ONNX Runtime refuses the file: {text}", "", "model.path")
 
 
 @hookimpl

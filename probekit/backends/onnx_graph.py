@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from probekit.backends.layouts import BY_RANK, propagate
 from probekit.components import Graph, ModelInput, Tap
+from probekit.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     import onnx
 
@@ -48,15 +49,22 @@ def model_inputs(model: onnx.ModelProto) -> tuple[ModelInput, ...]:
     return tuple(made)
 
 
-def read_graph(model: onnx.ModelProto) -> Graph:
+def read_graph(model: onnx.ModelProto, constant: Collection[str] = ()) -> Graph:
     """Return every tensor of the main graph in execution order; weights and the tensors of inner graphs come last.
 
     Args:
         model: weights need not be loaded; no runtime is needed.
+        constant: inputs that are fed the same values for every batch, which need no batch axis.
+
+    Raises:
+        InputError: ``PK-M02``, the graph contradicts itself.
     """
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        raise InputError(Problem("PK-M02", f"the graph is damaged: {error}", field="model.path")) from error
     graph = inferred.graph
     tensors = _read_types(graph)
     weights = [tensor.name for tensor in graph.initializer] + [
@@ -64,7 +72,7 @@ def read_graph(model: onnx.ModelProto) -> Graph:
     ]
     constants = set(weights)
     inputs = [value.name for value in graph.input if value.name not in constants]
-    batch = _batch_size(inputs, tensors)
+    batch = _batch_size([name for name in inputs if name not in constant], tensors)
 
     order: list[tuple[str, str]] = [(name, "Input") for name in inputs]
     edges: list[tuple[str, str]] = []
@@ -83,9 +91,11 @@ def read_graph(model: onnx.ModelProto) -> Graph:
     taps = []
     for depth, (name, op) in enumerate(order):
         shape = tensors.shapes.get(name)
-        reason = bodies.get(name) or _why_untappable(name, op, tensors, live, batch)
-        inner = None if shape is None else tuple(size if isinstance(size, int) else None for size in shape[1:])
         layout = layouts.get(name, "") or ("NC" if shape is not None and len(shape) == 2 else "")
+        reason = bodies.get(name) or _why_untappable(name, op, tensors, live, batch)
+        if layout == "TNC" and not reason:
+            reason = "its first axis is time, not the batch; tap what follows"
+        inner = None if shape is None else tuple(size if isinstance(size, int) else None for size in shape[1:])
         taps.append(Tap(name, op, inner, tensors.dtypes.get(name, ""), layout, depth, reason))
     return Graph(tuple(taps), tuple(edges), tuple(value.name for value in graph.output))
 
@@ -113,6 +123,10 @@ def _read_types(graph: onnx.GraphProto) -> _Tensors:
         tensors.dtypes[value.name] = dtype or ""
         if reason:
             tensors.reasons[value.name] = reason
+    codes = {node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in codes:
+            tensors.reasons[node.input[0]] = f"the raw codes of QuantizeLinear; tap {node.output[0]!r}, their values"
     return tensors
 
 
@@ -123,20 +137,28 @@ def _type_of(value: onnx.ValueInfoProto) -> tuple[tuple[int | str | None, ...] |
 
     kind = value.type.WhichOneof("value")
     if kind not in (None, "tensor_type"):
-        return None, None, f"a {str(kind).removesuffix('_type')}, not a tensor"
+        name = str(kind).removesuffix("_type")
+        return None, None, f"{'an' if name == 'optional' else 'a'} {name}, not a tensor"
     tensor = value.type.tensor_type
     shape = None
     if tensor.HasField("shape"):
-        shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
+        shape = tuple(_axis(axis) for axis in tensor.shape.dim)
     if not tensor.elem_type:
         return shape, None, ""
+    if tensor.elem_type not in onnx.TensorProto.DataType.values():
+        return shape, None, f"values of a type that onnx {onnx.__version__} does not know"
     name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
     if name == "string":
         return shape, "str", "text, not numbers"
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    if dtype.kind not in "biuf" or not dtype.isbuiltin:
+    if dtype.kind not in "biuf" or dtype.isbuiltin != 1:
         return shape, name, f"{name} values, which NumPy cannot hold; tap the tensor after its cast or DequantizeLinear"
     return shape, dtype.name, ""
+
+
+def _axis(axis: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    """Return the size, else the symbol, else None; exporters write -1 for any size."""
+    return axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else axis.dim_param or None
 
 
 def _batch_size(inputs: list[str], tensors: _Tensors) -> int | str | None:

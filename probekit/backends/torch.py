@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NAMED = ("torchvision", "timm")
 """Libraries whose models may be named without trusting code: names out of their own lists only."""
+_WEIGHTS = ("weights", "pretrained", "weights_backbone", "pretrained_backbone", "checkpoint_path", "pretrained_cfg")
+"""Arguments that would make a library fetch or read weights by itself."""
 
 
 def _resolve_factory(text: str, info: ValidationInfo) -> str:
@@ -57,7 +59,8 @@ class TorchBackend(Backend):
             raise fault("PK-Y29", "needs either 'factory' or 'program'")
         if self.program is not None and (self.weights is not None or self.arguments):
             raise fault("PK-Y29", "a program holds its own weights and takes no arguments")
-        if self.arguments.get("weights") is not None or self.arguments.get("pretrained"):
+        named = self.code_to_trust() is None
+        if any(self.arguments.get(name) not in (None, False) for name in (_WEIGHTS if named else _WEIGHTS[:2])):
             hint = "give the file as weights: FILE.safetensors"
             raise fault("PK-Y29", "pretrained weights would be downloaded; probekit uses no network", hint)
         return self
@@ -67,12 +70,14 @@ class TorchBackend(Backend):
         if self.program is not None:
             return self.program
         assert self.factory is not None  # noqa: S101 - one of the two is given
-        return None if self.factory.split(":")[0] in NAMED else self.factory
+        return None if self.factory.rpartition(":")[0] in NAMED else self.factory
 
     def signature(self) -> tuple[ModelInput, ...]:
-        """Return what ``forward`` must be given, and what else the spec binds; shapes and dtypes are not known."""
-        from probekit.backends.torch_model import forward_inputs
+        """Return what ``forward`` must be given and what else the spec binds; only a program knows shapes."""
+        from probekit.backends.torch_model import forward_inputs, load_program
 
+        if self.program is not None:
+            return load_program(Path(self.program))[1]
         return tuple(ModelInput(name, None, None) for name in forward_inputs(self._build(), self.inputs))
 
     def graph(self, example: Feed | None = None) -> Graph:
@@ -81,7 +86,8 @@ class TorchBackend(Backend):
 
         if example is None:
             raise InputError(Problem("PK-M22", "a torch model has to be run once to know its tensors", "name a spec"))
-        return record_graph(self._build(), example)
+        constant = [name for name, binding in self.inputs.items() if binding.column is None]
+        return record_graph(self._build(), example, constant)
 
     @contextmanager
     def open(self, taps: Sequence[str]) -> Iterator[TapFunction]:
@@ -92,10 +98,16 @@ class TorchBackend(Backend):
             yield run
 
     def fingerprint(self) -> str:
-        """Return the digest of the parameters, the buffers and the modules' own descriptions."""
+        """Return the digest of the code, the parameters, the buffers and the modules' own descriptions."""
+        from probekit.backends.torch_model import code_of
+
+        if self.program is not None:
+            self._build()
+            return hashlib.blake2b(Path(self.program).read_bytes(), digest_size=16).hexdigest()
+        assert self.factory is not None  # noqa: S101 - one of the two is given
         module = self._build()
-        digest = hashlib.blake2b(repr(module).encode(), digest_size=16)
-        for name, tensor in sorted(module.state_dict().items()):
+        digest = hashlib.blake2b(code_of(self.factory) + repr(module).encode(), digest_size=16)
+        for name, tensor in sorted({**dict(module.named_parameters()), **dict(module.named_buffers())}.items()):
             value: Array = tensor.detach().cpu().contiguous().flatten().view(_bytes()).numpy()
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             digest.update(value.tobytes())
@@ -111,7 +123,7 @@ class TorchBackend(Backend):
         from probekit.backends import torch_model
 
         if self.program is not None:
-            return torch_model.load_program(Path(self.program))
+            return torch_model.load_program(Path(self.program))[0]
         assert self.factory is not None  # noqa: S101 - one of the two is given
         module = torch_model.build(self.factory, self.arguments, self.seed)
         if self.weights is not None:

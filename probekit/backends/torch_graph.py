@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from probekit.backends.layouts import BY_RANK, permuted
 from probekit.backends.torch_model import call, forward_inputs
-from probekit.backends.torch_taps import OUTPUT, watch
+from probekit.backends.torch_taps import input_tap, output_tap, watch
 from probekit.components import LAYOUTS, Graph, Tap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from probekit.components import Feed
 
@@ -63,6 +65,8 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             layout = known or "NTC"
         elif name == "embedding" and out.ndim == 3:
             layout = "NTC"
+        elif name in {"mean", "sum", "amax"} and out.ndim == first.ndim:
+            layout = known
         elif name == "cat" or torch.Tag.pointwise in func.tags or name in {"native_dropout", "clone", "_to_copy"}:
             same = [tensor for tensor in inputs if tensor.ndim == out.ndim and id(tensor) in self._layouts]
             layout = self._layouts[id(same[0])] if same else ""
@@ -99,62 +103,82 @@ def _permutation(name: str, args: tuple[Any, ...], rank: int) -> tuple[int, ...]
     return tuple(axes)
 
 
-def record_graph(module: nn.Module, example: Feed) -> Graph:
+def record_graph(module: nn.Module, example: Feed, constant: Collection[str] = ()) -> Graph:
     """Run a small batch once and return every tensor that a module takes or gives.
 
     Args:
         module: in eval mode.
         example: two examples or more, so that the batch axis can be told from an axis of one.
+        constant: inputs that are fed the same values for every batch, which need no batch axis.
     """
-    batch = next((len(array) for array in example.values() if array.ndim), 0)
-    inputs = set(forward_inputs(module))
+    batch = next((len(array) for name, array in example.items() if array.ndim and name not in constant), 0)
+    submodules = {name: owner for name, owner in module.named_modules() if name}
+    inputs = {input_tap(name, submodules) for name in {*forward_inputs(module), *example}}
     tracer = _Tracer()
-    order: list[tuple[str, str, torch.Tensor, str]] = []
+    taps: dict[str, Tap] = {}
+    tensors: dict[str, torch.Tensor] = {}
     called: set[nn.Module] = set()
 
     def seen(owner: nn.Module, name: str, tensor: torch.Tensor) -> None:
-        if owner is not module and ":in" not in name:
-            called.add(owner)
         tracer.tap(name, tensor)
-        is_input = owner is module and name.split("[", 1)[0] in inputs | set(example)
-        # The shape is noted here: an in-place operation may change it later.
-        order.append((name, "Input" if is_input else type(owner).__name__, tensor, _rnn_layout(owner, tensor)))
+        if name not in taps:
+            is_input = owner is module and any(name == one or name.startswith(f"{one}[") for one in inputs)
+            # The shape is noted here: an in-place operation may change it later.
+            shape, dtype = tuple(tensor.shape[1:]), str(tensor.dtype).removeprefix("torch.")
+            layout = _rnn_layout(owner, name, tensor)
+            taps[name] = Tap(
+                name, "Input" if is_input else _op(owner), shape, dtype, layout, len(taps),
+                _why_untappable(tensor, batch),
+            )  # fmt: skip
+            tensors[name] = tensor
 
-    names = [name for name, _ in module.named_modules() if name]
-    with watch(module, names, seen), torch.no_grad(), tracer:
-        call(module, example)
+    handles = [owner.register_forward_pre_hook(lambda owner, _: called.add(owner)) for owner in submodules.values()]
+    try:
+        with watch(module, list(submodules), seen), torch.no_grad(), tracer:
+            call(module, example)
+    finally:
+        for handle in handles:
+            handle.remove()
 
-    taps: dict[str, Tap] = {}
-    for name, op, tensor, told in order:
-        layout = told or tracer.layout(tensor) or ("NC" if tensor.ndim == 2 else "")
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        shape = tuple(tensor.shape[1:]) if tensor.ndim else ()
-        known = layout if layout in LAYOUTS else ""
-        taps.setdefault(name, Tap(name, op, shape, dtype, known, len(taps), _why_untappable(tensor, known, batch)))
-    for name, submodule in module.named_modules():
-        if name and submodule not in called and name not in taps:
-            reason = "its forward is never called for this input"
-            taps[name] = Tap(name, type(submodule).__name__, None, "", "", len(taps), reason)
+    taps = {name: _with_layout(tap, tracer.layout(tensors[name])) for name, tap in taps.items()}
+    for name, owner in submodules.items():
+        if name not in taps and not any(other.startswith((f"{name}[", f"{name}#")) for other in taps):
+            reason = "it gives no tensor" if owner in called else "its forward is never called for this input"
+            taps[name] = Tap(name, _op(owner), None, "", "", len(taps), reason)
     links = dict.fromkeys((a, b) for a, b in tracer.links if a in taps and b in taps)
-    outputs = tuple(
-        name for name in taps if name.split("[", 1)[0] == OUTPUT and OUTPUT not in dict(module.named_modules())
-    )
+    whole = output_tap(submodules)
+    outputs = tuple(name for name in taps if name == whole or name.startswith(f"{whole}["))
     return Graph(tuple(taps.values()), tuple(links), outputs)
 
 
-def _rnn_layout(owner: nn.Module, tensor: torch.Tensor) -> str:
-    if isinstance(owner, nn.RNNBase) and tensor.ndim == 3:
+def _op(owner: nn.Module) -> str:
+    """Return the class of a module; an exported program knows that of the module it was exported from."""
+    exported = getattr(owner, "type_name", None)
+    return str(exported()).rpartition(".")[2] if callable(exported) else type(owner).__name__
+
+
+def _with_layout(tap: Tap, traced: str) -> Tap:
+    axes = len(tap.shape or ()) + 1
+    layout = tap.layout or (traced if len(traced) == axes else "") or ("NC" if axes == 2 else "")
+    late = "its first axis is time, not the batch; use batch_first, or tap what follows" if layout == "TNC" else ""
+    known = layout if layout in LAYOUTS else ""
+    return replace(tap, layout=known, untappable=late or tap.untappable)
+
+
+def _rnn_layout(owner: nn.Module, name: str, tensor: torch.Tensor) -> str:
+    """Return the layout of a recurrent layer's sequences; its states have another."""
+    if isinstance(owner, nn.RNNBase) and tensor.ndim == 3 and re.search(r"(:in|:in\[0\]|^[^\[:]*\[0\])$", name):
         return "NTC" if owner.batch_first else "TNC"
     return ""
 
 
-def _why_untappable(tensor: torch.Tensor, layout: str, batch: int) -> str:
+def _why_untappable(tensor: torch.Tensor, batch: int) -> str:
     if tensor.dtype.is_complex or tensor.is_quantized:
         return f"{str(tensor.dtype).removeprefix('torch.')} values; tap the tensor after its conversion to real numbers"
+    if tensor.layout != torch.strided:
+        return "a sparse tensor; tap it after its conversion to a dense one"
     if not tensor.ndim:
         return "a scalar: it has no batch axis"
-    if layout == "TNC":
-        return "its first axis is time, not the batch; use batch_first, or tap what follows"
     if tensor.shape[0] != batch:
         return f"no batch axis: its first axis is {tensor.shape[0]} for a batch of {batch}"
     return ""

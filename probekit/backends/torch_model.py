@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
-import pickle
+import re
+import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from probekit.backends.file_kinds import refuse_absent, refuse_what_is_no_model
+from probekit.components import ModelInput
 from probekit.errors import InputError, MachineError, Problem, listed, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 def build(factory: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
@@ -40,7 +46,7 @@ def build(factory: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
             what = f"the factory {name!r} raised {type(error).__name__}: {error}"
             raise InputError(Problem("PK-M51", what, field="model.factory")) from error
     if not isinstance(module, nn.Module):
-        what = f"the factory {name!r} gave a {type(module).__name__}, not a torch.nn.Module"
+        what = f"the factory {name!r} gave {type(module).__name__!r}, not a torch.nn.Module"
         raise InputError(Problem("PK-M51", what, field="model.factory"))
     return module
 
@@ -62,7 +68,7 @@ def _no_download(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     import torchvision
 
     parameters = inspect.signature(torchvision.models.get_model_builder(name)).parameters
-    kept = {key: value for key, value in arguments.items() if key != "weights"}
+    kept = {key: value for key, value in arguments.items() if not key.startswith(("weights", "pretrained"))}
     return ({"weights_backbone": None} if "weights_backbone" in parameters else {}) | kept
 
 
@@ -99,39 +105,79 @@ def _module_of_file(path: Path) -> Any:
     if not path.is_file():
         names = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise FileNotFoundError(f"no such file; {nearest(path.name, names, 'there')}")
-    spec = importlib.util.spec_from_file_location(f"probekit_factory_{path.stem}", path)
+    name = f"probekit_factory_{hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - a .py file has a loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
-def load_program(path: Path) -> nn.Module:
-    """Return the module of a ``torch.export`` program.
+def code_of(factory: str) -> bytes:
+    """Return the source of a factory's file or module, empty for a model out of a library's list."""
+    source, _, _ = factory.rpartition(":")
+    if not source.endswith(".py"):
+        found = None if source in {"torchvision", "timm"} else importlib.util.find_spec(source)
+        source = (found.origin if found is not None else None) or ""
+    return Path(source).read_bytes() if source.endswith(".py") else b""
+
+
+def load_program(path: Path) -> tuple[nn.Module, tuple[ModelInput, ...]]:
+    """Return the module of a ``torch.export`` program, with the submodules it was exported from, and its inputs.
 
     Raises:
-        InputError: ``PK-M01`` no file, ``PK-M02`` no program.
+        InputError: ``PK-M01`` no file, ``PK-M02`` no program, ``PK-M03`` to ``PK-M05`` another kind of file.
     """
-    if not path.is_file():
-        raise InputError(Problem("PK-M01", f"no file {str(path)!r}", field="model.program"))
+    field = "model.program"
+    refuse_absent(path, ".pt2", field)
+    refuse_what_is_no_model(path, field)
     try:
-        return torch.export.load(path).module()
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is not a zip file")
+        program = torch.export.load(path)
+        module = torch.export.unflatten(program)
     except Exception as error:
-        what = f"{str(path)!r} is no torch.export program: {error}"
-        raise InputError(Problem("PK-M02", what, field="model.program")) from error
+        what = f"{str(path)!r} is no torch.export program: {_first_line(error)}"
+        raise InputError(Problem("PK-M02", what, field=field)) from error
+    names = [str(name) for name in program.graph_signature.user_inputs]
+    values = {node.name: node.meta["val"] for node in program.graph.find_nodes(op="placeholder")}
+    _call_by_name(module, names, positional=program.call_spec.in_spec.children()[0].num_children)
+    return module, tuple(_input(name, values[name]) for name in names)
+
+
+def _input(name: str, value: torch.Tensor) -> ModelInput:
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    dtype = str(value.dtype).removeprefix("torch.")
+    return ModelInput(name, shape, None if value.dtype == torch.bfloat16 else dtype)
+
+
+def _call_by_name(module: nn.Module, names: Sequence[str], positional: int) -> None:
+    """Give a program's module the signature that its program declares, in place of ``*args``."""
+    inner = module.forward
+
+    def forward(**given: Any) -> Any:
+        values = [given[name] for name in names]
+        return inner(*values[:positional], **dict(zip(names[positional:], values[positional:], strict=True)))
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+    forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    module.forward = forward
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load a state dict into a module; every key must fit. Nothing is unpickled but tensors.
 
     Raises:
-        InputError: ``PK-M01`` no file, ``PK-M44`` pickled objects, ``PK-M45`` keys, ``PK-M46`` shapes.
+        InputError: ``PK-M01`` no file, ``PK-M02`` to ``PK-M05`` another kind of file, ``PK-M44`` pickled objects,
+            ``PK-M45`` keys, ``PK-M46`` shapes.
     """
-    if not path.is_file():
-        names = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise InputError(
-            Problem("PK-M01", f"no file {str(path)!r}", nearest(path.name, names, "there"), "model.weights")
-        )
+    refuse_absent(path, path.suffix, "model.weights")
+    refuse_what_is_no_model(path, "model.weights")
     state = _read_state(path)
     own = module.state_dict()
     problems = []
@@ -161,13 +207,23 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     hint = "save it as .safetensors: safetensors.torch.save_file(model.state_dict(), FILE)"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        what = f"{path.name!r} cannot be read as plain tensors: {str(error).splitlines()[0]}"
-        raise InputError(Problem("PK-M44", what, hint, "model.weights")) from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    except Exception as error:
+        if found := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
+            what = f"{path.name!r} holds pickled objects of {found[1]}, which are not loaded: they could run code"
+            raise InputError(Problem("PK-M44", what, hint, "model.weights")) from None
+        if path.open("rb").read(2)[:1] == b"\x80":
+            what = f"{path.name!r} is a pickle that torch.save did not write; it is not loaded: it could run code"
+            raise InputError(Problem("PK-M44", what, hint, "model.weights")) from None
+        what = f"{path.name!r} is damaged or no checkpoint: {_first_line(error).split('. ')[0]}"
+        raise InputError(Problem("PK-M02", what, hint, "model.weights")) from None
+    is_state = isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    )
+    if not is_state:
         what = f"{path.name!r} holds no state dict (names to tensors)"
         raise InputError(Problem("PK-M44", what, hint, "model.weights"))
-    return state
+    found_state: dict[str, torch.Tensor] = state
+    return found_state
 
 
 def forward_inputs(module: nn.Module, bound: Iterable[str] = ()) -> list[str]:
@@ -184,16 +240,19 @@ def call(module: nn.Module, feed: Mapping[str, Any]) -> Any:
     Raises:
         InputError: ``PK-M23``, the model refuses the inputs.
     """
-    tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
     parameters = inspect.signature(module.forward).parameters
-    by_name = {name: value for name, value in tensors.items() if name in parameters}
-    positional = [value for name, value in tensors.items() if name not in parameters]
+    named = {name for name, one in parameters.items() if one.kind is not one.POSITIONAL_ONLY}
     with torch.no_grad():
         try:
-            return module(*positional, **by_name)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            # Copies: an in-place operation of the model must not reach the caller's arrays.
+            tensors = {name: torch.from_numpy(np.array(array)) for name, array in feed.items()}
+            positional = [value for name, value in tensors.items() if name not in named]
+            return module(*positional, **{name: value for name, value in tensors.items() if name in named})
+        except Exception as error:
             shapes = ", ".join(f"{name} {tuple(array.shape)} {array.dtype}" for name, array in feed.items())
-            first = str(error).strip().splitlines()[0]
-            raise InputError(
-                Problem("PK-M23", f"the model refuses its inputs ({shapes}): {first}", "", "model")
-            ) from error
+            what = f"the model refuses its inputs ({shapes}): {_first_line(error)}"
+            raise InputError(Problem("PK-M23", what, "", "model")) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -15,12 +15,22 @@ from probekit.backends.torch_model import call, forward_inputs
 from probekit.errors import InputError, Problem, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from probekit.components import Array, Feed, TapFunction
 
 OUTPUT = "output"
-"""The tap of what the whole model gives."""
+"""The tap of what the whole model gives; ``:out`` where a submodule has that name."""
+
+
+def input_tap(name: str, modules: Container[str]) -> str:
+    """Return the tap of one of the root's inputs: its own name, ``:in[name]`` where a submodule has that name."""
+    return f":in[{name}]" if name in modules else name
+
+
+def output_tap(modules: Container[str]) -> str:
+    """Return the tap of what the root gives."""
+    return ":out" if OUTPUT in modules else OUTPUT
 
 
 def tensors_in(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -46,12 +56,13 @@ class _Watcher:
     """Names what modules take and give, call by call.
 
     Args:
-        inputs: names of the root's inputs.
+        module: the root.
         seen: told of each tensor.
     """
 
-    def __init__(self, inputs: Sequence[str], seen: Callable[[nn.Module, str, torch.Tensor], None]) -> None:
-        self._inputs, self._seen = inputs, seen
+    def __init__(self, module: nn.Module, seen: Callable[[nn.Module, str, torch.Tensor], None]) -> None:
+        self._inputs, self._seen = forward_inputs(module), seen
+        self._modules = dict(module.named_modules())
         self._calls: Counter[str] = Counter()
 
     def before(self, name: str) -> Callable[..., None]:
@@ -60,7 +71,7 @@ class _Watcher:
         def root(owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._calls.clear()
             for key, value in [*zip(self._inputs, args, strict=False), *kwargs.items()]:
-                self._tell(owner, value, key)
+                self._tell(owner, value, input_tap(key, self._modules))
 
         def inner(owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._calls[name] += 1
@@ -74,7 +85,7 @@ class _Watcher:
         """Return the hook that runs after a module's forward."""
 
         def hook(owner: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any) -> None:
-            self._tell(owner, output, self._call(name) if name else OUTPUT)
+            self._tell(owner, output, self._call(name) if name else output_tap(self._modules))
 
         return hook
 
@@ -100,7 +111,7 @@ def watch(
         names: of the submodules to watch.
         seen: must copy a tensor that it keeps: a later in-place operation may change it.
     """
-    watcher = _Watcher(forward_inputs(module), seen)
+    watcher = _Watcher(module, seen)
     submodules = dict(module.named_modules())
     handles = []
     try:
@@ -149,8 +160,8 @@ def tapped(module: nn.Module, taps: Sequence[str]) -> Iterator[TapFunction]:
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
-    """Return a copy in NumPy; bfloat16, which NumPy lacks, as float32."""
+    """Return a copy in NumPy; bfloat16 and float8, which NumPy lacks, as float32."""
     plain = tensor.detach()
-    if plain.dtype == torch.bfloat16:
+    if plain.is_floating_point() and plain.dtype not in (torch.float16, torch.float32, torch.float64):
         plain = plain.float()
     return plain.cpu().numpy().copy()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,9 +13,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from probekit.components import Array, Dataset, Examples
-from probekit.data.pixels import Pixels
+from probekit.data.pixels import Pixels, Spread
 from probekit.data.tables import read_table
-from probekit.errors import InputError, Problem, nearest
+from probekit.errors import InputError, Problem, listed, nearest
 from probekit.hookspecs import hookimpl
 from probekit.sections import Section, SpecPath
 
@@ -36,7 +39,7 @@ class ArraysPreprocess(Section):
 
     scale: float = Field(1.0, gt=0, description="values are divided by this")
     mean: list[float] = Field(default_factory=list, description="one number, or one a channel (axis 1)")
-    std: list[float] = Field(default_factory=list, description="one number, or one a channel (axis 1)")
+    std: list[Spread] = Field(default_factory=list, description="one number, or one a channel (axis 1)")
 
 
 class ArraysDataset(Dataset):
@@ -68,7 +71,7 @@ class ArraysDataset(Dataset):
         if isinstance(self.arrays, dict):
             return {name: _load_array(Path(path)) for name, path in self.arrays.items()}
         loaded = _load_file(Path(self.arrays))
-        return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"input": loaded}
+        return loaded if isinstance(loaded, dict) else {"input": loaded}
 
 
 class DigitsDataset(Dataset):
@@ -90,26 +93,41 @@ class DigitsDataset(Dataset):
         return Examples(columns, {"image": image})
 
 
-def _load_file(path: Path) -> Any:
+_ZIP = (b"PK\3\4", b"PK\5\6")
+_DAMAGED = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
+
+
+def _load_file(path: Path) -> Array | dict[str, Array]:
+    """Return the array of a .npy file, mapped, or the arrays of a .npz file by name."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as stream:
+            zipped = stream.read(4) in _ZIP
+            stream.seek(0)
+            arrays: Any = dict(np.load(stream, allow_pickle=False)) if zipped else {}
+        if not zipped:
+            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return array
     except FileNotFoundError:
         names = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         raise InputError(Problem("PK-M01", f"no file {str(path)!r}", nearest(path.name, names, "there"))) from None
-    except (ValueError, OSError, EOFError) as error:
-        if "allow_pickle" in str(error) or "pickle" in str(error).lower():
+    except _DAMAGED as error:
+        if "pickle" in str(error) or "Python objects" in str(error):
             what = f"{str(path)!r} holds pickled objects or is no NumPy file; pickles are not read, they can run code"
             hint = "save plain arrays: numpy.save(path, array, allow_pickle=False)"
             raise InputError(Problem("PK-L17", what, hint)) from None
         raise InputError(Problem("PK-L17", f"{str(path)!r} is damaged: {error}")) from None
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise InputError(Problem("PK-L17", f"{str(path)!r} holds files that are no arrays: {listed(foreign)}"))
+    return dict(arrays)
 
 
 def _load_array(path: Path) -> Array:
     loaded = _load_file(path)
-    if isinstance(loaded, np.lib.npyio.NpzFile):
+    if isinstance(loaded, dict):
         what = f"{str(path)!r} holds several arrays"
         raise InputError(Problem("PK-L17", what, "name the .npz itself: arrays: FILE.npz"))
-    return np.asanyarray(loaded)
+    return loaded
 
 
 def _same_length(arrays: dict[str, Array], columns: dict[str, Array]) -> None:

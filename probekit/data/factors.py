@@ -42,20 +42,32 @@ def class_names(values: Any, name: str) -> list[str | None]:
         return [str(int(value)) if np.isfinite(value) else None for value in array]
     if array.dtype.kind == "b":
         return ["true" if value else "false" for value in array]
-    return [None if _is_missing(value) else str(value) for value in array.tolist()]
+    return [None if _is_missing(value) else _class_name(value) for value in array.tolist()]
+
+
+def _class_name(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and value != value)  # noqa: PLR0124 - NaN
+    if isinstance(value, str | bytes):
+        return not value
+    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124 - NaN
+
+
+_POINT_ZERO = re.compile(r"^(-?\d+)\.0*$")
 
 
 def _warn_lookalikes(labels: Labels, name: str) -> None:
     alike: dict[str, str] = {}
     for label in labels.classes:
-        plain = unicodedata.normalize("NFC", label).strip().casefold()
+        plain = _POINT_ZERO.sub(r"\1", unicodedata.normalize("NFC", label).strip().casefold())
         if plain in alike:
             text = (
-                f"classes {alike[plain]!r} and {label!r} of column {name!r} differ only in case, spaces or Unicode form"
+                f"classes {alike[plain]!r} and {label!r} of column {name!r} differ only in case, spaces, Unicode form "
+                "or a '.0'"
             )
             warnings.warn(text, ProbekitWarning, stacklevel=3)
         alike[plain] = label
@@ -110,7 +122,7 @@ class GroupFactor(LabelFactor):
         """Name each value's group; the classes keep the order of the spec."""
         names = self._names()
         values = class_names(column(columns, self.column), self.column)
-        unused = set(names.values()) - {names[value] for value in values if value in names}
+        unused = set(self.groups) - {names[value] for value in values if value in names}
         if unused:
             what = f"no value of column {self.column!r} is in the groups {listed(sorted(unused))}"
             raise InputError(Problem("PK-L01", what, f"values: {listed(sorted({v for v in values if v is not None}))}"))
@@ -152,11 +164,10 @@ class BinsFactor(LabelFactor):
         if edges is None:
             inner = np.linspace(0, 1, (self.quantiles or 2) + 1)[1:-1]
             edges = sorted({float(edge) for edge in np.quantile(known, inner)})
-        names = [
-            f"< {edges[0]:g}",
-            *(f"{a:g} to {b:g}" for a, b in pairwise(edges)),
-            f">= {edges[-1]:g}",
-        ]
+        texts = [f"{edge:g}" for edge in edges]
+        if len(set(texts)) < len(texts):
+            texts = [repr(float(edge)) for edge in edges]
+        names = [f"< {texts[0]}", *(f"{a} to {b}" for a, b in pairwise(texts)), f">= {texts[-1]}"]
         index = np.digitize(values, edges)
         used = sorted(set(index[np.isfinite(values)].tolist()))
         labels = [names[i] if ok else None for i, ok in zip(index, np.isfinite(values), strict=True)]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from probekit.components import Array, Examples, InputBinding, IntArray, ModelInput
 
+_DTYPES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
+
 
 def make_feed(
     signature: Sequence[ModelInput], bindings: Mapping[str, InputBinding], examples: Examples
@@ -36,6 +38,8 @@ def make_feed(
                 "PK-M22", f"the model has no input {unknown[0]!r}", nearest(unknown[0], names, "inputs"), "model.inputs"
             )
         )
+    for name, bound in bindings.items():
+        _check_dtype(name, bound)
     sources: dict[str, str] = {}
     unbound: list[str] = []
     for name in names:
@@ -68,29 +72,62 @@ def make_feed(
             binding, source = bindings.get(declared.name), sources.get(declared.name)
             if source is not None:
                 value = inputs[source] if source in inputs else examples.columns[source][rows]
+                value = _cast(declared, value, binding.dtype if binding is not None else None)
             else:
                 assert binding is not None  # noqa: S101 - every input has a source or a binding
-                value = _constant(binding, len(rows))
-            dtype = (binding.dtype if binding is not None else None) or declared.dtype
-            made[declared.name] = _fitted(declared, value, dtype, is_constant=source is None)
+                value = _constant(declared, binding, len(rows))
+            made[declared.name] = _fitted(declared, value)
         return made
 
     return feed
 
 
-def _constant(binding: InputBinding, batch: int) -> Array:
+def _check_dtype(name: str, binding: InputBinding) -> None:
+    try:
+        np.dtype(binding.dtype)
+    except (TypeError, ValueError, SyntaxError):
+        what = f"{binding.dtype!r} is no dtype of NumPy"
+        raise InputError(
+            Problem("PK-M23", what, nearest(str(binding.dtype), _DTYPES, "such as"), f"model.inputs.{name}.dtype")
+        ) from None
+
+
+def _constant(declared: ModelInput, binding: InputBinding, batch: int) -> Array:
+    dtype = binding.dtype or declared.dtype
     if binding.zeros is not None:
-        return np.zeros([batch if size == "N" else size for size in binding.zeros])
-    return np.asarray(binding.value)
+        return np.zeros([batch if size == "N" else size for size in binding.zeros], dtype or np.float64)
+    value = np.asarray(binding.value)
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = value if dtype is None else value.astype(dtype)
+    if not (np.isfinite(cast).all() if cast.dtype.kind == "f" else np.array_equal(cast, value)):
+        what = f"the model wants {dtype}, the value is {binding.value}"
+        raise InputError(Problem("PK-M23", what, field=f"model.inputs.{declared.name}.value"))
+    return cast
 
 
-def _fitted(declared: ModelInput, value: Array, dtype: str | None, *, is_constant: bool) -> Array:
-    field = f"model.inputs.{declared.name}"
-    if dtype is not None and value.dtype != np.dtype(dtype):
-        if not is_constant and not np.can_cast(value.dtype, dtype, "safe"):
-            what = f"the model wants {dtype}, the data is {value.dtype}; values would change"
-            raise InputError(Problem("PK-M23", what, "convert the data, or set dtype: to say so", field))
-        value = value.astype(dtype)
+def _cast(declared: ModelInput, value: Array, said: str | None) -> Array:
+    """Return the data in the dtype that the spec says, else in the model's where no value changes by that."""
+    field, dtype = f"model.inputs.{declared.name}", said or declared.dtype
+    if dtype is None or value.dtype == np.dtype(dtype):
+        return value
+    if said is None and not (np.can_cast(value.dtype, dtype, "safe") and _holds(dtype, value)):
+        what = f"the model wants {dtype}, the data is {value.dtype}; values would change"
+        raise InputError(Problem("PK-M23", what, "convert the data, or set dtype: to say so", field))
+    try:
+        return value.astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(Problem("PK-M23", f"the data is not {dtype} everywhere: {error}", field=field)) from None
+
+
+def _holds(dtype: str, value: Array) -> bool:
+    """Return whether a float dtype holds these integers; NumPy calls int64 to float64 safe."""
+    if value.dtype.kind not in "iu" or np.dtype(dtype).kind != "f":
+        return True
+    with np.errstate(invalid="ignore"):
+        return np.array_equal(value.astype(dtype).astype(value.dtype), value)
+
+
+def _fitted(declared: ModelInput, value: Array) -> Array:
     if declared.shape is not None:
         fits = len(declared.shape) == value.ndim and all(
             size in (None, got) or axis == 0
@@ -99,6 +136,10 @@ def _fitted(declared: ModelInput, value: Array, dtype: str | None, *, is_constan
         if not fits:
             want = ", ".join("any" if size is None else str(size) for size in declared.shape)
             raise InputError(
-                Problem("PK-M23", f"the model wants shape ({want}), the data is {value.shape}", field=field)
+                Problem(
+                    "PK-M23",
+                    f"the model wants shape ({want}), the data is {value.shape}",
+                    field=f"model.inputs.{declared.name}",
+                )
             )
-    return np.ascontiguousarray(value)
+    return np.asarray(value, order="C")  # ascontiguousarray would give a scalar an axis

@@ -14,8 +14,8 @@ from pydantic import Field
 
 from probekit.components import Array, Dataset, Examples
 from probekit.data.arrays import ArrayExamples
-from probekit.data.pixels import Pixels
-from probekit.errors import InputError, Problem, nearest
+from probekit.data.pixels import Pixels, Spread
+from probekit.errors import InputError, Problem, listed, nearest
 from probekit.hookspecs import hookimpl
 from probekit.sections import Section, SpecPath
 
@@ -54,7 +54,7 @@ class IdxPreprocess(Section):
 
     scale: float = Field(255.0, gt=0, description="pixels are divided by this")
     mean: list[float] = Field(default_factory=list, description="subtracted after scaling, one number")
-    std: list[float] = Field(default_factory=list, description="divided by after that, one number")
+    std: list[Spread] = Field(default_factory=list, description="divided by after that, one number")
 
 
 class IdxDataset(Dataset):
@@ -80,6 +80,9 @@ class IdxDataset(Dataset):
             begin, rows = _slice(written)
             image = read_idx(Path(self.folder) / f"{begin}-images-idx3-ubyte")
             label = read_idx(Path(self.folder) / f"{begin}-labels-idx1-ubyte")
+            if (image.ndim, label.ndim) != (3, 1):
+                what = f"part {part!r} has images of shape {image.shape} and labels of shape {label.shape}"
+                raise InputError(Problem("PK-L23", what, "images have three axes, labels one"))
             if len(image) != len(label):
                 what = f"part {part!r} has {len(image)} images and {len(label)} labels; nothing is aligned"
                 raise InputError(Problem("PK-L04", what))
@@ -88,6 +91,9 @@ class IdxDataset(Dataset):
             numbers = range(len(label))[rows]
             ids += [f"{begin}/{number}" for number in numbers]
             parts += [part] * len(numbers)
+        sizes = {image.shape[2:] for image in images}
+        if len(sizes) > 1:
+            raise InputError(Problem("PK-M20", f"parts with images of different sizes: {listed(sorted(sizes))}"))
         columns = {"id": np.array(ids), "label": np.concatenate(labels), "split": np.array(parts)}
         options = self.preprocess
         pixels = Pixels(options.scale, options.mean, options.std)

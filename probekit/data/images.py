@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from probekit.components import Array, Dataset, Examples
-from probekit.data.pixels import Pixels
+from probekit.data.pixels import Pixels, Spread
 from probekit.data.tables import column, read_table
 from probekit.errors import InputError, Problem, listed
 from probekit.hookspecs import hookimpl
@@ -29,7 +29,7 @@ class ImagePreprocess(Section):
     mode: Literal["RGB", "L"] = Field("RGB", description="colour or grey; the channels are 3 or 1")
     scale: float = Field(255.0, gt=0, description="pixels are divided by this")
     mean: list[float] = Field(default_factory=list, description="subtracted after scaling, one a channel")
-    std: list[float] = Field(default_factory=list, description="divided by after that, one a channel")
+    std: list[Spread] = Field(default_factory=list, description="divided by after that, one a channel")
 
 
 class ImageExamples(Examples):
@@ -47,12 +47,14 @@ class ImageExamples(Examples):
         Raises:
             InputError: ``PK-L18`` files cannot be decoded; ``PK-M20`` images of different sizes.
         """
+        from PIL import Image
+
         bad: list[str] = []
         images: list[Array] = []
         for row in rows:
             try:
                 images.append(self._decode(self._paths[row]))
-            except (OSError, ValueError, SyntaxError) as error:
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 bad.append(f"{self._paths[row]}: {error}")
         if bad:
             raise InputError(Problem("PK-L18", f"{len(bad)} of {len(rows)} images cannot be decoded: {listed(bad)}"))
@@ -77,10 +79,19 @@ class ImageExamples(Examples):
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         if options.center_crop is not None:
             side = options.center_crop
-            left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+            left, top = _margin(image.width, side), _margin(image.height, side)
             image = image.crop((left, top, left + side, top + side))
         array = np.asarray(image)
         return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _margin(size: int, side: int) -> int:
+    """Return what is cut before the middle ``side`` of ``size`` pixels; negative: what black is added, as torchvision.
+
+    >>> _margin(7, 4), _margin(5, 8)
+    (2, -1)
+    """
+    return round((size - side) / 2) if size >= side else -((side - size) // 2)
 
 
 class ImagesDataset(Dataset):

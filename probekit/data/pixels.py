@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field
 
 from probekit.errors import InputError, Problem
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from probekit.components import Array
+
+
+Spread = Annotated[float, Field(gt=0)]
+"""A standard deviation that values are divided by."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,10 @@ class Pixels:
 
     @staticmethod
     def _per_channel(name: str, numbers: Sequence[float], values: Array) -> Array:
-        if len(numbers) == 1 or values.ndim < 2:
-            return np.asarray(numbers, dtype=np.float32).reshape(-1)[:1]
-        if len(numbers) != values.shape[1]:
-            what = f"preprocess.{name} has {len(numbers)} numbers for {values.shape[1]} channels"
+        if len(numbers) == 1:
+            return np.asarray(numbers, dtype=np.float32)
+        channels = values.shape[1] if values.ndim > 1 else 1
+        if len(numbers) != channels:
+            what = f"preprocess.{name} has {len(numbers)} numbers for {channels} channels"
             raise InputError(Problem("PK-L22", what, "give one number, or one a channel"))
         return np.asarray(numbers, dtype=np.float32).reshape(1, -1, *[1] * (values.ndim - 2))

@@ -84,29 +84,39 @@ def refuse_shared(
 
 
 def _draw(splits: Splits, count: int, strata: IntArray | None, groups: Any) -> dict[str, IntArray]:
-    _, valid, test = splits.shares()
-    train = splits.shares()[0]
     rows = np.arange(count)
+    train, valid, test = (_size(share, rows, groups) for share in splits.shares())
     kept, test_rows = _part(rows, test, strata, groups, splits.seed)
-    kept, valid_rows = _part(kept, valid / (1 - test), strata, groups, splits.seed + 1)
-    rest = 1 - test - valid
-    if train < rest - 1e-9:
-        _, kept = _part(kept, train / rest, strata, groups, splits.seed + 2)
+    kept, valid_rows = _part(kept, valid, strata, groups, splits.seed + 1)
+    if sum(splits.shares()) < 1 - 1e-9 and train < _size(1, kept, groups):
+        _, kept = _part(kept, train, strata, groups, splits.seed + 2)
     return {TRAIN: kept, VALID: valid_rows, TEST: test_rows}
 
 
-def _part(rows: IntArray, share: float, strata: IntArray | None, groups: Any, seed: int) -> tuple[IntArray, IntArray]:
-    """Split rows into (the others, a random share of them)."""
+def _size(share: float, rows: IntArray, groups: Any) -> int:
+    """Return how many examples, or groups where there are any, a share of the rows is; one at least."""
+    whole = len(rows) if groups is None else len(np.unique(groups[rows]))
+    return max(1, round(share * whole))
+
+
+def _part(rows: IntArray, size: int, strata: IntArray | None, groups: Any, seed: int) -> tuple[IntArray, IntArray]:
+    """Split rows into (the others, ``size`` random examples or groups of them)."""
     from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
     state = seed % 2**32
+    stratify = strata[rows] if strata is not None else None
+    if stratify is not None and np.any(stratify < 0) and np.any(stratify >= 0):
+        # Examples without a label are drawn by themselves: they are no class that must be in every split.
+        lost = np.random.default_rng(seed).permutation(rows[stratify < 0])
+        few = round(size * len(lost) / len(rows))
+        others, part = _part(rows[stratify >= 0], size - few, strata, groups, seed)
+        return np.concatenate([others, lost[few:]]), np.concatenate([part, lost[:few]])
     try:
         if groups is not None:
-            shuffle = GroupShuffleSplit(1, test_size=share, random_state=state)
+            shuffle = GroupShuffleSplit(1, test_size=size, random_state=state)
             others, part = next(shuffle.split(rows, groups=groups[rows]))
             return rows[others], rows[part]
-        stratify = strata[rows] if strata is not None else None
-        others, part = train_test_split(rows, test_size=share, stratify=stratify, random_state=state)
+        others, part = train_test_split(rows, test_size=size, stratify=stratify, random_state=state)
     except ValueError as error:
         what = f"{len(rows)} examples cannot be split: {error}"
         raise InputError(Problem("PK-L13", what, field="splits")) from None
@@ -122,9 +132,10 @@ def _by_column(splits: Splits, values: Any, strata: IntArray | None, groups: Any
     test_values = splits.test if isinstance(splits.test, str | list) else TEST
     tests = {TEST: rows_of(test_values)} if names == [TEST] else {name: rows_of(name) for name in names}
     if isinstance(splits.valid, float):
-        train, valid = _part(train, splits.valid, strata, groups, splits.seed)
+        train, valid = _part(train, _size(splits.valid, train, groups), strata, groups, splits.seed)
     elif isinstance(splits.valid, ShareOf):
-        _, valid = _part(rows_of(splits.valid.of), splits.valid.share, strata, groups, splits.seed)
+        pool = rows_of(splits.valid.of)
+        _, valid = _part(pool, _size(splits.valid.share, pool, groups), strata, groups, splits.seed)
         train = np.setdiff1d(train, valid)
         tests = {name: np.setdiff1d(rows, valid) for name, rows in tests.items()}
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def read_table(path: Path) -> dict[str, Array]:
     if not path.is_file():
         names = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         raise InputError(Problem("PK-M01", f"no file {str(path)!r}", nearest(path.name, names, "there")))
-    return _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
 
 
 def column(columns: Columns, name: str) -> Array:
@@ -61,10 +61,9 @@ def _read_csv(path: Path) -> dict[str, Array]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = next(reader, [])
-            twice = [name for name, count in Counter(header).items() if count > 1]
-            if not header or twice:
-                what = f"column {twice[0]!r} stands twice in the header" if twice else "is empty"
-                raise InputError(Problem("PK-L16", what, file=file, line=1))
+            if not header:
+                raise InputError(Problem("PK-L16", "is empty", file=file, line=1))
+            _refuse_twice(header, path)
             rows = []
             for row in reader:
                 if len(row) != len(header):
@@ -93,7 +92,25 @@ def _read_parquet(path: Path) -> dict[str, Array]:
         hint = "type: pip install 'probekit-platform[parquet]'"
         raise MachineError(Problem("PK-E01", f"{str(path)!r} needs the package pyarrow", hint)) from None
     try:
+        _refuse_twice(pyarrow.parquet.read_schema(path).names, path)
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(Problem("PK-L16", f"is no Parquet file: {error}", file=str(path))) from None
-    return {name: np.asarray(table[name].to_numpy(zero_copy_only=False)) for name in table.column_names}
+    return {name: _to_numpy(table[name]) for name in table.column_names}
+
+
+def _to_numpy(values: Any) -> Array:
+    """Return a column of pyarrow, None or NaN where it is null."""
+    import pyarrow.types
+
+    if pyarrow.types.is_dictionary(values.type):  # its own to_numpy gives nulls the last value of the dictionary
+        values = values.cast(values.type.value_type)
+    if values.null_count and (pyarrow.types.is_integer(values.type) or pyarrow.types.is_boolean(values.type)):
+        return np.array(values.to_pylist(), dtype=object)  # as floats, large integers would change
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def _refuse_twice(names: list[str], path: Path) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(Problem("PK-L16", f"column {twice[0]!r} stands twice in the header", file=str(path), line=1))

@@ -29,6 +29,7 @@ _ROWS_AT_ONCE = 1 << 14
 _REFRESH = (0, 2, 5, 10)
 _PASSES_BEFORE_NEWTON = 150
 _NEWTON_UNKNOWNS = 704
+_NEWTON_FLOPS = 6e9
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ class _Heads:
     def evaluate(self, Z: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         """Return the objective of each head in float64, and the predicted distributions."""
         top = Z.amax(dim=1, keepdim=True)
-        P = (Z - top).exp_()
+        # Below e^-60 a share changes nothing but would become a denormal number, which is slow to multiply.
+        P = (Z - top).clamp_min_(-60).exp_()
         total = P.sum(dim=1, keepdim=True)
         picked = Z.gather(1, self.y.expand(len(Z), 1, -1))
         loss = (total.log() + top - picked).mean(dim=(1, 2), dtype=torch.float64)
@@ -214,12 +216,14 @@ def minimise(
         y: shape (rows,), int64, every class of range(classes) among them.
         classes: two or more.
         penalties: λ of each head, above 0.
-        tolerance: nats; a head is done when its bound is at most this.
+        tolerance: a head is done when its bound is at most this share of its objective; an objective below 1 % of the
+            labels' entropy counts as that 1 %.
         max_passes: over X, in which a head may take part.
         axes: of X; the same for every label factor of the same rows.
     """
     fit = _Fit(X, y, classes, penalties, tolerance, axes)
-    small = classes * (axes.X.shape[1] + 1) <= _NEWTON_UNKNOWNS
+    unknowns = classes * (axes.X.shape[1] + 1)
+    small = unknowns <= _NEWTON_UNKNOWNS or 2 * len(X) * unknowns**2 + unknowns**3 <= _NEWTON_FLOPS
     fit.descend(X.dtype, min(max_passes, _PASSES_BEFORE_NEWTON) if small else max_passes)
     if small:
         fit.newton(max_passes)
@@ -239,6 +243,7 @@ class _Fit:
         self.X, self.y, self.classes, self.axes, self.tolerance = X, y, classes, axes, tolerance
         self.penalties = torch.tensor(penalties, dtype=torch.float64)
         share = torch.bincount(y, minlength=classes).double() / len(y)
+        self.least = -0.01 * float(share @ share.log())
         self.weights = torch.zeros(heads, classes, axes.X.shape[1], dtype=torch.float64)
         self.bias = share.log().repeat(heads, 1)
         self.objective = torch.full((heads,), math.inf, dtype=torch.float64)
@@ -247,7 +252,11 @@ class _Fit:
 
     def todo(self) -> Tensor:
         """Return the heads that are not proven yet."""
-        return torch.nonzero(~(self.gap <= self.tolerance)).flatten()
+        return torch.nonzero(~(self.gap <= self.goal(self.objective))).flatten()
+
+    def goal(self, objective: Tensor) -> Tensor:
+        """Return the bound, in nats, at which a head with this objective is done."""
+        return self.tolerance * objective.nan_to_num(posinf=0.0).clamp_min(self.least)
 
     def descend(self, dtype: torch.dtype, max_passes: int) -> None:
         """Iterate the unproven heads by L-BFGS until each is proven, stuck in rounding, or out of passes."""
@@ -259,22 +268,22 @@ class _Fit:
             X, self.y.view(1, 1, -1), self.classes, self.penalties[todo], (self.weights[todo], self.bias[todo])
         )
         metric = _Metric(heads, self.axes)
-        hint = torch.full((len(todo),), self.tolerance / 2, dtype=torch.float64)
+        slack = torch.full((len(todo),), 0.5, dtype=torch.float64)
         self.passes += 1
         for iteration in range(max_passes):
             last = self.passes >= max_passes
-            stuck = torch.zeros_like(hint, dtype=torch.bool)
+            stuck = torch.zeros_like(slack, dtype=torch.bool)
             if iteration and not last:
                 stuck = _step(heads, metric)
                 self.passes += 1
             bound = (heads.gradient[..., :-1].double() ** 2).sum(dim=(1, 2)) / (2 * heads.penalties.double())
             done = torch.zeros_like(stuck)
-            for place in torch.nonzero((bound <= hint) | stuck | last).flatten().tolist():
-                gap = self.certify(int(todo[place]), heads.W[place].double(), heads.b[place].double())
-                done[place] = gap <= self.tolerance or bool(stuck[place])
-                hint[place] /= 4
+            for place in torch.nonzero((bound <= slack * self.goal(heads.loss)) | stuck | last).flatten().tolist():
+                proven = self.certify(int(todo[place]), heads.W[place].double(), heads.b[place].double())
+                done[place] = proven or bool(stuck[place])
+                slack[place] /= 4
             if done.any():
-                todo, hint = todo[~done], hint[~done]
+                todo, slack = todo[~done], slack[~done]
                 heads.keep(~done)
                 metric.keep(~done)
             if not len(todo) or last:
@@ -287,16 +296,13 @@ class _Fit:
         for head in self.todo().tolist():
             W, b = self.weights[head], self.bias[head]
             for _ in range(40):
-                if float(self.gap[head]) <= self.tolerance or self.passes >= max_passes:
-                    break
                 W, b, gained = _newton_step(self.axes.X, self.y, W, b, float(self.penalties[head]))
                 self.passes += 1
-                self.certify(head, W, b)
-                if not gained:
+                if self.certify(head, W, b) or not gained or self.passes >= max_passes:
                     break
 
-    def certify(self, head: int, W: Tensor, b: Tensor) -> float:
-        """Solve the bias exactly, bound the gap on X itself, keep what is the head's best; return the gap.
+    def certify(self, head: int, W: Tensor, b: Tensor) -> bool:
+        """Solve the bias exactly, bound the gap on X itself, keep what is the head's best; return whether it is done.
 
         Args:
             head: its number.
@@ -320,7 +326,7 @@ class _Fit:
         if gap < float(self.gap[head]):
             self.weights[head], self.bias[head] = W, b
             self.objective[head], self.gap[head] = objective, gap
-        return gap
+        return gap <= float(self.goal(torch.tensor(objective)))
 
 
 def _newton_step(X: Tensor, y: Tensor, W: Tensor, b: Tensor, penalty: float) -> tuple[Tensor, Tensor, bool]:

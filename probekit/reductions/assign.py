@@ -77,9 +77,8 @@ def assign_reductions(
             what = f"tap {chosen.label!r} names a reduction that does not fit: {'; '.join(refusals)}"
             problems.append(Problem("PK-Y29", what, "name another, or none", "taps"))
         elif refusals and len(chosen.tap.shape or ()) <= 1:
-            fallback = _feature_set(chosen, FLATTEN, FlattenReduction())
-            if not any(one.reduction == FLATTEN for one in found):
-                found.append(fallback)
+            if not found:
+                found.append(_feature_set(chosen, FLATTEN, FlattenReduction()))
         elif refusals:
             hint = "state layout: for it (NCHW, NHWC, NTC ...), or give it a reduction that fits every shape (subset)"
             problems.append(Problem("PK-M52", f"tap {chosen.label!r}: {'; '.join(refusals)}", hint, "taps"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from probekit.components import FittedReduction, LearnedReduction, Reduction, Tap
 from probekit.errors import InputError, Problem
 from probekit.hookspecs import hookimpl
 from probekit.reductions.data_free import FlattenReduction
-from probekit.sections import Pluggable
+from probekit.sections import Pluggable, fault
 
 if TYPE_CHECKING:
     from probekit.components import FloatArray
@@ -27,6 +27,13 @@ class PcaReduction(LearnedReduction):
         None, description="a data-free reduction whose features are projected; default: flatten"
     )
     seed: int = Field(0, ge=0, description="of the randomised solver")
+
+    @field_validator("of")
+    @classmethod
+    def _data_free(cls, of: Reduction | None) -> Reduction | None:
+        if isinstance(of, LearnedReduction):
+            raise fault("PK-Y29", f"{of.kind!r} is learned itself", "name a data-free reduction, such as pool")
+        return of
 
     def program(self, tap: Tap) -> Program:
         """The program of ``of``."""

@@ -94,14 +94,27 @@ def _table(result: RunResult, title: str, probes: list[ProbeResult]) -> Table:
         rows.append(Row(probe, share, round((1 - share) * (BINS - 1)), probe is best))
     own = next((one for one in result.model if (one.model, one.factor) == (probes[0].model, factor)), None)
     tested = result.test_rows(factor)
-    return Table(title, factor, rows, baseline, tested, own, _verdict(best, baseline, own, tested))
+    return Table(
+        title,
+        factor,
+        rows,
+        baseline,
+        tested,
+        own,
+        _verdict(best, baseline, own, tested, several=len({p.reduction for p in probes}) > 1),
+    )
 
 
-def _verdict(best: ProbeResult | None, baseline: float, own: ModelResult | None, tested: int) -> str:
+def _verdict(best: ProbeResult | None, baseline: float, own: ModelResult | None, tested: int, *, several: bool) -> str:
     if best is None:
         return "No probe reached its optimum, so none is ranked."
-    text = f"The best probe for {best.factor} is at {best.tap}: {percent(best.error['test'])} test error"
-    text += f" (chosen on valid, n = {tested:,}), where always saying the commonest class gives {percent(baseline)}"
+    place = f"{best.tap} ({best.reduction})" if several else best.tap
+    wrong = f"{percent(best.error['test'])} of {tested:,} test examples wrong"
+    chance = f"always saying the commonest class gives {percent(baseline)}"
+    if best.error["test"] >= baseline:
+        chosen = f"the one chosen on valid, at {place}, {wrong}"
+        return f"No probe for {best.factor} does better than chance: {chance}; {chosen}."
+    text = f"The best probe for {best.factor}, chosen on valid, is at {place}: {wrong}, where {chance}"
     if own is not None:
         text += f" and the model itself {percent(own.error['test'])}"
     return f"{text}."

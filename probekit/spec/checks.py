@@ -6,104 +6,89 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from probekit.errors import Problem, nearest
-from probekit.spec.model import NOT_BUILT_YET
+from probekit.errors import nearest
+from probekit.spec.messages import Found, found
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from probekit.spec.messages import Path
 
 Tree = dict[str, Any]
 
 
-def check_tree(tree: Tree) -> list[Problem]:
-    """Return the problems of a spec's plain tree that no single section can see."""
-    return [
-        problem
-        for check in (_version, _not_built_yet, _singular, _taps, _references, _tap_ids)
-        for problem in check(tree)
-    ]
+def check_tree(tree: Tree, where: Callable[[Path], str]) -> list[Found]:
+    """Return the problems of a spec's plain tree that no single section can see.
+
+    Args:
+        tree: the spec, without defaults.
+        where: says in which line a path stands.
+    """
+    return [*_singular(tree), *_factors(tree), *_reductions(tree), *_tap_ids(tree, where)]
 
 
-def _version(tree: Tree) -> Iterator[Problem]:
-    from probekit import __version__
-
-    version = tree.get("probekit")
-    if isinstance(version, int) and not isinstance(version, bool) and version != 1:
-        what = f"written for version {version} of the format; this is probekit {__version__}, which reads version 1"
-        yield Problem("PK-Y32", what, "type: pip install --upgrade probekit-platform", "probekit")
-
-
-def _not_built_yet(tree: Tree) -> Iterator[Problem]:
-    for key, meaning in NOT_BUILT_YET.items():
-        if tree.get(key):
-            yield Problem("PK-Y37", f"{meaning}: not built yet", "leave the key out", key)
-    for field, backend in _mappings(tree, "model"):
-        if "checkpoints" in backend:
-            yield Problem("PK-Y37", "several checkpoints: not built yet", "leave the key out", f"{field}.checkpoints")
-
-
-def _singular(tree: Tree) -> Iterator[Problem]:
+def _singular(tree: Tree) -> Iterator[Found]:
     for key in ("model", "reduction", "probe"):
         if tree.get(key) is not None and tree.get(f"{key}s") is not None:
-            yield Problem("PK-Y29", f"'{key}' and '{key}s' are two ways to say one thing", "keep one", f"{key}s")
+            what = f"'{key}' and '{key}s' are two ways to say one thing"
+            yield found((f"{key}s",), "PK-Y29", what, "keep one", at_key=True)
     if tree.get("model") is None and tree.get("models") is None:
-        yield Problem("PK-Y38", "needs 'model:'")
+        yield found(("model",), "PK-Y38", "is missing", "write model: {kind: onnx, path: FILE.onnx}")
 
 
-def _mappings(tree: Tree, key: str) -> Iterator[tuple[str, Tree]]:
-    """Give the entries of ``key`` and of its plural that are mappings, with their fields."""
+def _mappings(tree: Tree, key: str) -> Iterator[tuple[Path, Tree]]:
+    """Give the entries of ``key`` and of its plural that are mappings, with their paths."""
     one, several = tree.get(key), tree.get(f"{key}s")
     if isinstance(one, dict):
-        yield key, one
+        yield (key,), one
     if isinstance(several, dict):
-        yield from ((f"{key}s.{name}", value) for name, value in several.items() if isinstance(value, dict))
+        yield from (((f"{key}s", name), value) for name, value in several.items() if isinstance(value, dict))
 
 
-def _entries(tree: Tree) -> Iterator[tuple[str, Any]]:
+def _entries(tree: Tree) -> Iterator[tuple[int, Any]]:
     taps = tree.get("taps")
     if isinstance(taps, list):
-        yield from ((f"taps[{index}]", entry) for index, entry in enumerate(taps))
+        yield from enumerate(taps)
 
 
-def _taps(tree: Tree) -> Iterator[Problem]:
-    for field, entry in _entries(tree):
-        patterns = entry.get("match") if isinstance(entry, dict) else entry
-        if isinstance(entry, dict) and not entry.get("match") and not entry.get("op"):
-            yield Problem("PK-Y29", "needs 'match:' or 'op:'", field=field)
-        for pattern in patterns if isinstance(patterns, list) else [patterns]:
-            if isinstance(pattern, str) and pattern.startswith("re:"):
-                yield Problem("PK-Y35", f"{pattern!r}: there are no regular expressions", "use * and ?", field)
-
-
-def _references(tree: Tree) -> Iterator[Problem]:
-    factors = tree.get("labels") if isinstance(tree.get("labels"), dict) else None
-    wanted: list[tuple[str, Any]] = []
-    splits = tree.get("splits")
+def _factors(tree: Tree) -> Iterator[Found]:
+    factors, splits = tree.get("labels"), tree.get("splits")
+    wanted: list[tuple[Path, Any]] = []
     if isinstance(splits, dict):
-        wanted.append(("splits.stratify", splits.get("stratify")))
-    for field, backend in _mappings(tree, "model"):
+        wanted.append((("splits", "stratify"), splits.get("stratify")))
+    for path, backend in _mappings(tree, "model"):
         output = backend.get("output")
         if isinstance(output, dict):
-            wanted.append((f"{field}.output.factor", output.get("factor")))
-    for field, name in wanted:
-        if factors is not None and isinstance(name, str) and name not in factors:
-            yield Problem("PK-Y26", f"no label factor {name!r}", f"{nearest(name, factors)} (in 'labels')", field)
+            wanted.append(((*path, "output", "factor"), output.get("factor")))
+    for path, name in wanted:
+        if isinstance(factors, dict) and isinstance(name, str) and name not in factors:
+            yield found(path, "PK-Y26", f"no label factor {name!r}", f"{nearest(name, factors)} (in 'labels')")
+
+
+def _reductions(tree: Tree) -> Iterator[Found]:
     several = tree.get("reductions")
-    known = list(several) if isinstance(several, dict) else ["default"]
-    for field, entry in _entries(tree):
+    if several is not None and not isinstance(several, dict):
+        return
+    for index, entry in _entries(tree):
         names = entry.get("reductions") if isinstance(entry, dict) else None
-        for name in names if isinstance(names, list) else []:
-            if isinstance(name, str) and name not in known:
-                hint = f"{nearest(name, known)} (in 'reductions')"
-                yield Problem("PK-Y26", f"no reduction {name!r}", hint, f"{field}.reductions")
+        for position, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and name not in (several or ["default"]):
+                hint = (
+                    f"{nearest(name, several)} (in 'reductions')"
+                    if several
+                    else f"define it: reductions: {{{name}: ...}}"
+                )
+                yield found(("taps", index, "reductions", position), "PK-Y26", f"no reduction {name!r}", hint)
 
 
-def _tap_ids(tree: Tree) -> Iterator[Problem]:
+def _tap_ids(tree: Tree, where: Callable[[Path], str]) -> Iterator[Found]:
     seen: dict[str, str] = {}
-    for field, entry in _entries(tree):
+    for index, entry in _entries(tree):
         name = entry.get("as", entry.get("match")) if isinstance(entry, dict) else entry
         if not isinstance(name, str) or "{" in name:
             continue
-        if name in seen:
-            yield Problem("PK-Y27", f"tap {name!r} stands twice, the first time as {seen[name]}", "keep one", field)
-        seen.setdefault(name, field)
+        # The same pattern may stand twice, each time for another operator.
+        key = f"{name} {entry['op']}" if isinstance(entry, dict) and "op" in entry and "as" not in entry else name
+        if key in seen:
+            yield found(("taps", index), "PK-Y27", f"tap {name!r} stands twice, first in {seen[key]}", "keep one")
+        seen.setdefault(key, where(("taps", index)))

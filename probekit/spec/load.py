@@ -6,23 +6,24 @@ import copy
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from probekit.errors import Problem, SpecError, nearest
-from probekit.sections import Component, SpecContext
+from probekit.errors import Problem, SpecError, described
+from probekit.sections import SpecContext
 from probekit.spec import yaml_loader
 from probekit.spec.checks import check_tree
-from probekit.spec.messages import problems_of
-from probekit.spec.model import DEFAULT, DEFAULTS, Spec
+from probekit.spec.messages import found, problems_of
+from probekit.spec.model import DEFAULTS, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from probekit.sections import Lookup
+    from probekit.spec.messages import Found
 
 SOFT = {"PK-Y33", "PK-M47"}
 """What stops a run but is only told by ``probekit validate``: an unset variable, code that is not trusted."""
@@ -103,69 +104,118 @@ def check_spec(
     text = yaml_loader.read_text(Path(path), file)
     document = yaml_loader.load(text, file)
     tree = copy.deepcopy(document.value)
-    overrides = _apply(tree, settings)
-    problems = check_tree(tree)
+    overrides, problems = _apply(tree, settings)
+    places = _Places(document, overrides)
     filled = _with_defaults(tree, Path(path).stem)
     context = SpecContext(plugins, Path(path).resolve().parent, dict(os.environ if environ is None else environ))
-    spec: Spec | None = None
-    try:
-        spec = Spec.model_validate(filled, context=context)
-    except ValidationError as error:
-        problems += problems_of(error.errors(include_url=False), filled, plugins)
+    spec, wrong = _validated(filled, context)
+    if any(one.problem.code == "PK-Y33" for one in wrong):
+        # A variable that is not set must not hide what else is wrong with its section.
+        spec, more = _validated(filled, replace(context, lenient=True))
+        wrong += more
+    wrong += check_tree(tree, places.line)
     if spec is not None and not trust_code:
-        problems += _untrusted(spec)
-    placed = sorted(
-        {_placed(p, document, overrides) for p in problems}, key=lambda p: (p.file, p.line, p.column, str(p))
-    )
-    if placed or spec is None:
-        return CheckedSpec(None, tuple(sorted(placed, key=lambda p: (p.file, p.line, p.column, str(p)))))
+        wrong += _untrusted(spec)
+    # What the loader refused stands in the tree as something else; that must not make it wrong once more.
+    refused = [(problem.line, problem.column) for problem in document.problems]
+    holes = [path for path, place in document.values.items() if (place.line, place.column) in refused]
+    wrong = [one for one in wrong if not any(hole[: len(one.path)] == one.path for hole in holes)]
+    problems += [*document.problems, *map(places.of, wrong)]
+    if problems or spec is None:
+        ordered = sorted(set(problems), key=lambda p: (p.file, p.line, p.column, str(p)))
+        return CheckedSpec(None, tuple(ordered))
     digest = hashlib.blake2b("\0".join([text, *settings]).encode(), digest_size=16).hexdigest()
     return CheckedSpec(LoadedSpec(spec, file, text, tuple(settings), digest), ())
 
 
-def _apply(tree: dict[str, Any], settings: Sequence[str]) -> dict[str, str]:
-    """Change single values; return the settings by the dotted path that they changed."""
-    changed: dict[str, str] = {}
+def _validated(filled: Mapping[str, Any], context: SpecContext) -> tuple[Spec | None, list[Found]]:
+    try:
+        return Spec.model_validate(filled, context=context), []
+    except ValidationError as error:
+        return None, problems_of(error.errors(include_url=False), filled, context.plugins)
+
+
+def _apply(tree: dict[str, Any], settings: Sequence[str]) -> tuple[dict[yaml_loader.Path, str], list[Problem]]:
+    """Change single values; return the settings, as the user wrote them, by the path that each changed."""
+    changed: dict[yaml_loader.Path, str] = {}
+    problems: list[Problem] = []
     for setting in settings:
-        name, equals, text = setting.partition("=")
         shown = f"--set {setting}"
-        if not equals or not name:
-            raise SpecError(
-                Problem("PK-Y39", "is no setting", "write --set KEY=VALUE, such as splits.seed=1", file=shown)
-            )
         try:
-            value = yaml_loader.parse_value(text)
+            path = _set(tree, setting)
         except SpecError as error:
-            raise SpecError(*(p.at(shown) for p in error.problems)) from None
-        *parents, last = re.split(r"\.", name)
-        node: Any = tree
-        for key in parents:
-            node = _child(node, key, shown)
-        if isinstance(node, list):
-            _child(node, last, shown)
-            node[int(last)] = value
-        elif value is None:
-            node.pop(last, None)
+            problems += (problem.at(shown) for problem in error.problems)
         else:
-            node[last] = value
-        changed[name] = shown
-    return changed
+            changed.pop(path, None)
+            changed[path] = shown
+    return changed, problems
 
 
-def _child(node: Any, key: str, shown: str) -> Any:
-    if isinstance(node, list):
-        if not key.isdigit() or int(key) >= len(node):
-            raise SpecError(Problem("PK-Y39", f"{key!r} is no position in a list of {len(node)}", file=shown))
-        return node[int(key)]
-    child = node.get(key)
-    if key not in node or child is None:
-        child = node[key] = {}
-    if not isinstance(child, dict | list):
-        what = f"{key!r} is a single value and has no keys"
+def _set(tree: dict[str, Any], setting: str) -> yaml_loader.Path:
+    name, equals, text = setting.partition("=")
+    *parents, last = re.sub(r"\[([0-9]+)\]", r".\1", name).split(".")
+    if not equals or not all([*parents, last]):
+        raise SpecError(Problem("PK-Y39", "is no setting", "write --set KEY=VALUE, such as splits.seed=1"))
+    value = yaml_loader.parse_value(text)
+    path: yaml_loader.Path = ()
+    node: Any = tree
+    for part in parents:
+        key = _key(node, part, path)
+        if isinstance(node, dict) and node.get(key) is None:
+            # What is absent begins as its default, so that one of its values can be set.
+            node[key] = copy.deepcopy(DEFAULTS.get(part, {})) if not path else {}
+        node, path = node[key], (*path, key)
+    key = _key(node, last, path)
+    if value is None and isinstance(node, dict):
+        node.pop(key, None)
+    else:
+        node[key] = value
+    return (*path, key)
+
+
+def _key(node: Any, part: str, path: yaml_loader.Path) -> Any:
+    if isinstance(node, list) and (not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(node)):
+        raise SpecError(Problem("PK-Y39", f"{part!r} is no position in a list of {len(node)}", "the first one is 0"))
+    if not isinstance(node, list | dict):
+        outer = ".".join(map(str, path))
         raise SpecError(
-            Problem("PK-Y39", what, nearest(key, [k for k in node if isinstance(node[k], dict)]), file=shown)
+            Problem("PK-Y39", f"{outer!r} is {described(node)} and has no keys", f"write --set {outer}=VALUE")
         )
-    return child
+    return int(part) if isinstance(node, list) else part
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where things stand: in the file or in a setting.
+
+    Args:
+        document: the file.
+        overrides: settings by the path that each changed.
+    """
+
+    document: yaml_loader.Document
+    overrides: Mapping[yaml_loader.Path, str]
+
+    def of(self, found: Found) -> Problem:
+        """Return the problem with its place."""
+        setting = self._setting(found.path)
+        if setting:
+            return found.problem.at(setting)
+        keys = self.document.keys
+        place = keys[found.path] if found.at_key and found.path in keys else self.document.place(found.path)
+        return found.problem.at(self.document.file, place.line, place.column)
+
+    def line(self, path: yaml_loader.Path) -> str:
+        """Say in which line a path stands."""
+        return self._setting(path) or f"line {self.document.place(path).line}"
+
+    def _setting(self, path: yaml_loader.Path) -> str:
+        known = next(end for end in range(len(path), -1, -1) if path[:end] in self.document.values)
+        made = path[: known + 1]  # the first part that the file does not hold
+        for changed, setting in reversed(list(self.overrides.items())):
+            if path[: len(changed)] == changed or (known < len(path) and changed[: len(made)] == made):
+                return setting
+        return ""
 
 
 def _with_defaults(tree: dict[str, Any], stem: str) -> dict[str, Any]:
@@ -173,31 +223,10 @@ def _with_defaults(tree: dict[str, Any], stem: str) -> dict[str, Any]:
     return {"name": re.sub(r"[^A-Za-z0-9._-]", "-", stem)[:80], **absent, **tree}
 
 
-def _untrusted(spec: Spec) -> list[Problem]:
-    groups: list[tuple[str, Mapping[str, Component]]] = [
-        ("model", spec.named_models()),
-        ("labels", spec.labels),
-        ("reduction", spec.named_reductions()),
-        ("probe", spec.named_probes()),
-    ]
-    named: list[tuple[str, Component]] = [("data", spec.data)]
-    for key, components in groups:
-        plural = key if key == "labels" else f"{key}s"
-        named += [(key if name == DEFAULT else f"{plural}.{name}", component) for name, component in components.items()]
+def _untrusted(spec: Spec) -> list[Found]:
     hint = "if you trust it, add --trust-code to the command"
     return [
-        Problem("PK-M47", f"runs the code {code!r}", hint, field)
-        for field, component in named
+        found(path, "PK-M47", f"runs the code {code!r}", hint)
+        for path, component in spec.components().items()
         if (code := component.code_to_trust()) is not None
     ]
-
-
-def _placed(problem: Problem, document: yaml_loader.Document, overrides: Mapping[str, str]) -> Problem:
-    if problem.file:
-        return problem
-    for name, shown in overrides.items():
-        if problem.field == name or problem.field.startswith((f"{name}.", f"{name}[")):
-            return problem.at(shown)
-    path = tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", problem.field))
-    place = document.place(path)
-    return problem.at(document.file, place.line, place.column)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from probekit.components import Backend, Dataset, LabelFactor, Probe, Reduction, Report
-from probekit.sections import Name, Pluggable, Section
+from probekit.errors import described
+from probekit.sections import Component, Name, Pluggable, Section, fault, faults_below
 from probekit.spec.splits import Splits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 AnyBackend = Annotated[Backend, Pluggable("backend")]
 AnyDataset = Annotated[Dataset, Pluggable("dataset")]
@@ -18,6 +22,7 @@ AnyProbe = Annotated[Probe, Pluggable("probe")]
 AnyReport = Annotated[Report, Pluggable("report", bare=True)]
 
 T = TypeVar("T")
+Names = str | Annotated[list[str], Field(min_length=1)]
 
 DEFAULT = "default"
 """Name of the entry that a singular key stands for."""
@@ -26,18 +31,21 @@ DEFAULT = "default"
 class TapEntry(Section):
     """Which tensors to tap. Text stands for ``{match: TEXT}``; an entry without match and op is refused."""
 
-    match: str | list[str] | None = Field(
-        None, description="names or patterns; an exact name wins, in a pattern only * and ? are special"
+    match: Names | None = Field(
+        None, description="names or patterns; an exact name wins, in a pattern only ``*`` and ``?`` are special"
     )
-    op: str | list[str] | None = Field(
+    op: Names | None = Field(
         None, description="operators or module classes that produce the tensor, such as Add or Conv2d"
     )
     as_: str | None = Field(
         None,
         alias="as",
-        description="what to call them: {i} counts this entry's taps from 1, {name} and {op} are the tensor's",
+        description="what to call them: ``{i}`` counts this entry's taps from 1, ``{name}`` and ``{op}`` are the "
+        "tensor's; default: ``{name}``",
     )
-    reductions: list[Name] | None = Field(None, description="names out of the spec's reductions; default: all of them")
+    reductions: list[Name] | None = Field(
+        None, min_length=1, description="names out of the spec's reductions; default: all of them"
+    )
     layout: Literal["NC", "NCHW", "NHWC", "NCDHW", "NCT", "NTC"] | None = Field(
         None, description="the axes, where the producing operator does not tell them"
     )
@@ -45,7 +53,19 @@ class TapEntry(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | TapEntry):
+            raise fault("PK-Y04", f"expected text or a mapping, got {described(value)}")
         return {"match": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _names_something(self) -> TapEntry:
+        if self.match is None and self.op is None:
+            raise fault("PK-Y29", "needs 'match:' or 'op:'")
+        for pattern in [self.match] if isinstance(self.match, str) else self.match or []:
+            if pattern.startswith("re:"):
+                problem = fault("PK-Y35", f"{pattern!r}: there are no regular expressions", "use * and ?")
+                raise faults_below((("match",), problem))
+        return self
 
 
 class Spec(Section):
@@ -53,25 +73,39 @@ class Spec(Section):
 
     probekit: Literal[1] = Field(description="version of the spec's format")
     name: Name = Field(description="name of the run; default: the spec's file name without its ending")
-    model: AnyBackend | None = Field(None, description="the model; short for models: {default: ...}")
+    model: AnyBackend | None = Field(
+        None, description="the model; short for ``models: {default: ...}``; one of the two is required"
+    )
     models: dict[Name, AnyBackend] | None = Field(None, min_length=1, description="several models by name")
     data: AnyDataset = Field(description="where the examples come from")
     taps: list[TapEntry] = Field(
-        default_factory=lambda: [TapEntry(match="*")], min_length=1, description="what to tap; default: everything"
+        default_factory=lambda: [TapEntry(match="*")], min_length=1, description="what to tap; ``*`` is everything"
     )
     max_taps: int = Field(1000, ge=1, description="more taps than this are refused")
     max_features: int = Field(20_000, ge=1, description="a tap with more features than this after reduction is refused")
     reduction: AnyReduction | None = Field(
-        None, description="short for reductions: {default: ...}; default: pool. A tap that it does not fit is flattened"
+        None, description="short for ``reductions: {default: ...}``; a tap that it does not fit is flattened"
     )
     reductions: dict[Name, AnyReduction] | None = Field(
         None, min_length=1, description="several reductions by name; each applies to every tap that names none"
     )
     labels: dict[Name, AnyFactor] = Field(min_length=1, description="label factors by name")
     splits: Splits = Field(default_factory=Splits, description="which examples are fitted on and reported on")
-    probe: AnyProbe | None = Field(None, description="short for probes: {default: ...}; default: linear")
+    probe: AnyProbe | None = Field(None, description="short for ``probes: {default: ...}``")
     probes: dict[Name, AnyProbe] | None = Field(None, min_length=1, description="several probes by name")
-    reports: list[AnyReport] = Field(description="views of the result; default: terminal, html, csv, json")
+    reports: list[AnyReport] = Field(description="views of the result")
+
+    @field_validator("probekit", mode="before")
+    @classmethod
+    def _version(cls, value: Any) -> Any:
+        if type(value) is not int or value < 1:
+            raise fault("PK-Y04", f"expected 1, got {described(value)}", "write probekit: 1")
+        if value > 1:
+            from probekit import __version__
+
+            what = f"written for version {value} of the format; this is probekit {__version__}, which reads version 1"
+            raise fault("PK-Y32", what, "type: pip install --upgrade probekit-platform")
+        return value
 
     def named_models(self) -> dict[str, Backend]:
         """Return the models by name, whichever key gave them."""
@@ -84,6 +118,19 @@ class Spec(Section):
     def named_probes(self) -> dict[str, Probe]:
         """Return the probes by name, whichever key gave them."""
         return _named(self.probe, self.probes)
+
+    def components(self) -> dict[tuple[str, ...], Component]:
+        """Return every component by the path of keys that names it: ``("model",)`` or ``("models", NAME)``."""
+        found: dict[tuple[str, ...], Component] = {("data",): self.data}
+        found |= {("labels", name): factor for name, factor in self.labels.items()}
+        groups: list[tuple[str, Mapping[str, Component], bool]] = [
+            ("model", self.named_models(), self.models is None),
+            ("reduction", self.named_reductions(), self.reductions is None),
+            ("probe", self.named_probes(), self.probes is None),
+        ]
+        for key, components, single in groups:
+            found |= {(key,) if single else (f"{key}s", name): component for name, component in components.items()}
+        return found
 
 
 DEFAULTS: dict[str, Any] = {
@@ -99,6 +146,7 @@ NOT_BUILT_YET = {
     "store": "the feature store",
     "memory": "the memory bound",
     "plugins": "required plugins",
+    "model.checkpoints": "several checkpoints",
 }
 """Keys of the design that a later version brings; a spec that gives one is told so."""
 

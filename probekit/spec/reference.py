@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from probekit.hookspecs import REGISTER_HOOKS
@@ -21,6 +22,14 @@ _TITLES = {
     "probe": "Probes (`probe`)",
     "report": "Reports (`reports`)",
 }
+_SECTIONS = {
+    "TapEntry": "Entries of `taps`",
+    "Splits": "`splits`",
+    "ShareOf": "`splits.valid` as a mapping",
+    "InputBinding": "`model.inputs.NAME`",
+    "ModelOutput": "`model.output`",
+}
+"""The sections that are no components, with their titles."""
 
 
 def json_schema(plugins: Plugins) -> dict[str, Any]:
@@ -34,15 +43,19 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
     for category in REGISTER_HOOKS:
         references = []
         for kind in plugins.kinds(category):
-            component = plugins.find(category, kind)
-            own = component.model_json_schema(by_alias=True)
-            definitions |= own.pop("$defs", {})
+            name = f"{category}.{kind}"
+            own = plugins.find(category, kind).model_json_schema(by_alias=True)
+            nested = own.pop("$defs", {})
+            # Two plugins may call different sections by one name.
+            renamed = {key: f"{name}.{key}" for key, one in nested.items() if definitions.get(key, one) != one}
+            definitions |= {renamed.get(key, key): _referring(one, renamed) for key, one in nested.items()}
             own["required"] = sorted({*own.get("required", []), "kind"})
-            definitions[f"{category}.{kind}"] = own
-            references.append({"$ref": f"#/$defs/{category}.{kind}"})
+            definitions[name] = _referring(own, renamed)
+            references.append({"$ref": f"#/$defs/{name}"})
         definitions[category] = {"oneOf": references}
     bare = {"enum": plugins.kinds("report"), "description": "short for {kind: NAME}"}
     definitions["report"]["oneOf"].append(bare)
+    definitions["TapEntry"]["anyOf"] = [{"required": ["match"]}, {"required": ["op"]}]
     definitions["TapEntry"] = {"anyOf": [{"type": "string"}, definitions["TapEntry"]]}
     # What a spec may leave out: name is made from the file's name, the others have defaults with kinds of their own.
     schema["required"] = ["probekit", "data", "labels"]
@@ -50,6 +63,14 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
     full = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "$defs": definitions}
     filled: dict[str, Any] = _filled(full)
     return filled
+
+
+def _referring(node: Any, renamed: dict[str, str]) -> Any:
+    if isinstance(node, dict):
+        reference = str(node.get("$ref", "")).removeprefix("#/$defs/")
+        new = {"$ref": f"#/$defs/{renamed[reference]}"} if reference in renamed else {}
+        return {key: _referring(value, renamed) for key, value in node.items()} | new
+    return [_referring(item, renamed) for item in node] if isinstance(node, list) else node
 
 
 def _filled(node: Any) -> Any:
@@ -64,6 +85,7 @@ def _filled(node: Any) -> Any:
 def reference(plugins: Plugins) -> str:
     """Return Markdown: every key of a spec with its type, default and meaning."""
     schema = json_schema(plugins)
+    definitions = schema["$defs"]
     lines = [
         "# Spec reference",
         "",
@@ -72,88 +94,126 @@ def reference(plugins: Plugins) -> str:
         "",
         "## The spec",
         "",
-        *_table(schema, schema["$defs"], DEFAULTS),
+        *_table(schema, definitions, DEFAULTS | {"taps": ["*"]}),
         "",
         "Not built yet, and refused: "
         + ", ".join(f"`{key}` ({meaning})" for key, meaning in NOT_BUILT_YET.items())
         + ".",
     ]
-    sections = [
-        ("### Entries of `taps`", "TapEntry"),
-        ("### `splits`", "Splits"),
-        ("### `splits.valid` as a mapping", "ShareOf"),
-    ]
-    sections += [("### `model.inputs.NAME`", "InputBinding"), ("### `model.output`", "ModelOutput")]
-    for title, name in sections:
-        section = schema["$defs"][name]
-        section = section["anyOf"][1] if "anyOf" in section else section
-        lines += ["", title, "", section.get("description", ""), "", *_table(section, schema["$defs"])]
+    for name in ("TapEntry", "Splits", "ShareOf"):
+        lines += _section(f"### {_SECTIONS[name]}", definitions[name], definitions)
     for category, title in _TITLES.items():
         lines += ["", f"## {title}"]
+        for name in ("InputBinding", "ModelOutput") if category == "backend" else ():
+            lines += _section(f"### {_SECTIONS[name]}", definitions[name], definitions)
         for kind in plugins.kinds(category):
-            section = schema["$defs"][f"{category}.{kind}"]
-            about = " ".join(section.get("description", "").split())
-            lines += ["", f"### `kind: {kind}`", "", about, "", *_table(section, schema["$defs"])]
-            for key, name in _nested(section):
-                lines += ["", f"`{key}`:", "", *_table(schema["$defs"][name], schema["$defs"])]
+            section = definitions[f"{category}.{kind}"]
+            lines += _section(f"### `kind: {kind}`", section, definitions)
+            for key, name in _nested(section, definitions):
+                lines += _section(f"#### `{key}` of `kind: {kind}`", definitions[name], definitions)
     return "\n".join(lines) + "\n"
 
 
-def _nested(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the keys whose value is a section of its own that no other kind shares."""
+def _section(title: str, section: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
+    section = section["anyOf"][1] if "properties" not in section else section
+    about = _prose(section.get("description", ""))
+    return ["", title, "", *([about, ""] if about else []), *_table(section, definitions)]
+
+
+def _nested(section: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the keys whose value is, or holds, a section that only this kind has, and those below them."""
     for key, value in section["properties"].items():
-        for option in (value, *value.get("anyOf", [])):
-            name = option.get("$ref", "").removeprefix("#/$defs/")
-            if name.endswith("Preprocess"):
+        for name in _references(value):
+            if name not in _SECTIONS and name not in REGISTER_HOOKS:
                 yield key, name
+                yield from ((f"{key}.{inner}", deeper) for inner, deeper in _nested(definitions[name], definitions))
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"].removeprefix("#/$defs/")
+        yield from (name for value in node.values() for name in _references(value))
+    elif isinstance(node, list):
+        yield from (name for value in node for name in _references(value))
 
 
 def _table(section: dict[str, Any], definitions: dict[str, Any], defaults: dict[str, Any] | None = None) -> list[str]:
-    properties = section.get("properties", {})
+    properties, required = section["properties"], section.get("required", [])
     rows = [key for key in properties if key != "kind"]
     if not rows:
         return ["No keys but `kind`."]
+    if defaults is None:
+        rows.sort(key=lambda key: key not in required)
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    required = set(section.get("required", []))
     for key in rows:
         value = properties[key]
-        default = "" if key in required else _default((defaults or {}).get(key, value.get("default", ...)), value)
-        meaning = " ".join(str(value.get("description", "")).split())
-        lines.append(f"| `{key}` | {_type(value, definitions)} | {default} | {meaning} |".replace("  ", " "))
+        meaning, default = _prose(value.get("description", "")), (defaults or {}).get(key, value.get("default", ...))
+        if key in required:
+            shown = ""
+        elif default is not None and default is not ...:
+            shown = f"`{_yaml(default)}`"
+        else:
+            # A description says in words what an absent value stands for.
+            meaning, _, said = f"; {meaning}".partition("; default: ")
+            shown = said or ("none" if default is None else "its own defaults" if "$ref" in value else "empty")
+            meaning = meaning.removeprefix("; ") or _about(value, definitions)
+        cells = [f"`{key}`", _either(_choices(value, definitions)), shown, meaning]
+        lines.append(" ".join(f"| {cell}".rstrip() for cell in (cell.replace("|", "\\|") for cell in cells)) + " |")
     return lines
 
 
-def _default(value: Any, schema: dict[str, Any]) -> str:
-    if value is ... or value is None:
-        return "none" if value is None or schema.get("type") not in {"array", "object"} else "empty"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, dict | list):
-        return f"`{_yaml(value)}`"
-    return f"`{value}`"
+def _about(value: Any, definitions: dict[str, Any]) -> str:
+    return next((_prose(definitions[name].get("description", "")) for name in _references(value)), "")
+
+
+def _prose(text: str) -> str:
+    """Return a docstring's words as one line of Markdown."""
+    return " ".join(text.replace("``", "`").split())
 
 
 def _yaml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items() if item is not None) + "}"
-    return "[" + ", ".join(_yaml(item) for item in value) + "]" if isinstance(value, list) else str(value)
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
+    if isinstance(value, str):
+        return value if value[:1].isalnum() else json.dumps(value)
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
-def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
-    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": ""}
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(filter(None, (_type(option, definitions) for option in schema["anyOf"]))))
+def _choices(schema: dict[str, Any], definitions: dict[str, Any], s: str = "") -> list[str]:
+    """Return the types that a value can have, in words; ``s`` is the ending of a plural."""
     if "$ref" in schema:
         name = schema["$ref"].removeprefix("#/$defs/")
-        return f"a {name}" if name in REGISTER_HOOKS else "mapping"
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}), definitions)}"
-    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
-        return f"mapping from names to {_type(schema['additionalProperties'], definitions)}"
-    if schema.get("format") == "path":
-        return "path"
-    return words.get(schema.get("type", ""), "value")
+        if name not in REGISTER_HOOKS:
+            return _choices(definitions[name], definitions, s)
+        title = _TITLES[name]
+        anchor = title.lower().replace(" ", "-").translate(dict.fromkeys(map(ord, "(`)")))
+        return [f"[{title.split(' (')[0].lower().removesuffix('s')}{s}](#{anchor})"]
+    if "anyOf" in schema and "properties" not in schema:
+        words = [word for option in schema["anyOf"] for word in _choices(option, definitions, s)]
+        return [word for word in dict.fromkeys(words) if word != f"whole number{s}" or f"number{s}" not in words]
+    if "enum" in schema or "const" in schema:
+        return [f"`{_yaml(value)}`" for value in schema.get("enum", [schema.get("const")])]
+    kind = schema.get("type")
+    if kind == "array":
+        return [f"list{s} of {_either(_choices(schema.get('items', {}), definitions, 's'))}"]
+    if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return [f"mapping{s} from names to {_either(_choices(schema['additionalProperties'], definitions, 's'))}"]
+    if kind in ("null", "boolean"):
+        return ["`true`", "`false`"] if kind == "boolean" else []
+    words_of = {"string": "text", "integer": "whole number", "number": "number", "object": "mapping"}
+    word = "path" if schema.get("format") == "path" else words_of.get(str(kind), "value")
+    return [f"{word}{s}{_range(schema)}"]
+
+
+def _either(words: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _range(schema: dict[str, Any]) -> str:
+    most = "to" if "minimum" in schema else "at most"
+    words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": most, "exclusiveMaximum": "below"}
+    said = [f"{word} {schema[key]:,}".removesuffix(".0") for key, word in words.items() if key in schema]
+    return f" {(' ' if most == 'to' else ' and ').join(said)}" if said else ""

@@ -48,6 +48,7 @@ class Place:
 
 
 _START = Place(1, 1)
+_REFUSED = "\0refused"  # stands for a key that is refused, compared by identity; its value is left out
 _NO_TAG = "remove it, or quote text that begins with '!'"
 _Words = tuple[str, str, str, Place]  # a problem's code, fact, hint and place
 
@@ -336,12 +337,14 @@ class _Reader:
         if type(event) in kinds or (plain and not node.value):
             what = f"{kinds.get(type(event), 'nothing')} cannot be a key"
             self._refuse("PK-Y24", what, "write text, in quotes if need be", place)
-            parent.key = f"\0{place}"  # unlike any other key; the tree is thrown away
+            parent.key = _REFUSED
             node.path = (*parent.path, parent.key)
             return
         if plain and node.value == "<<":
             self._refuse("PK-Y12", "merge keys (<<) are not allowed", "write the keys out", place)
-        elif node.value in parent.value:
+            parent.key = _REFUSED
+            return
+        if node.value in parent.value:
             first = self.keys[(*parent.path, node.value)]
             what = f"duplicate key {_short(node.value)}, first in line {first.line}"
             self._refuse("PK-Y02", what, "keep one of them", place)
@@ -357,10 +360,12 @@ class _Reader:
             node.path = (*parent.path, key)
             if isinstance(parent.value, list):
                 parent.value.append(node.value)
-            else:
-                parent.value[key], parent.key = node.value, None
+            elif key is not _REFUSED:
+                parent.value[key] = node.value
+            parent.key = None
             if alias:
                 parent.height = max(parent.height, node.height + 1)
+            if alias and key is not _REFUSED:
                 self.aliases.append((parent.value, key, node.path, node.place))
         self.keys.setdefault(node.path, node.place)
         self.values[node.path] = node.place

@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,7 @@ class ToyBackend(Backend):
             for op in ["Linear", "ReLU"][: 1 if number == len(layers) - 1 else 2]:
                 taps.append(Tap(f"{op.lower()}{number}", op, bias.shape, "float32", "NC", len(taps)))
         names = [tap.name for tap in taps]
-        return Graph(tuple(taps), tuple(zip(names, names[1:])), (names[-1],))
+        return Graph(tuple(taps), tuple(pairwise(names)), (names[-1],))
 
     @contextmanager
     def open(self, taps):

@@ -1,5 +1,6 @@
 """The plugin as it is installed: its spec runs from end to end, and its backend gives what NumPy gives."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ def weights(tmp_path):
     rng = np.random.default_rng(1)
     sizes = [8, 16, 4]
     arrays = {}
-    for n, (wide, narrow) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for n, (wide, narrow) in enumerate(pairwise(sizes)):
         arrays[f"w{n}"] = rng.standard_normal((wide, narrow)).astype(np.float32) / np.float32(np.sqrt(wide))
         arrays[f"b{n}"] = rng.standard_normal(narrow).astype(np.float32)
     path = tmp_path / "net.npz"

@@ -1,0 +1,74 @@
+"""What a report says, before it has any format."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probekit.report.page import clean, tables
+
+
+def test_the_best_tap_is_chosen_on_valid_and_reported_on_test(make, probe):
+    (table,) = tables(make([probe("a", 0.10, 0.30), probe("b", 0.20, 0.20)], own=0.15))
+    assert [row.best for row in table.rows] == [False, True]
+    assert table.verdict == (
+        "The best probe for digit, chosen on valid, is at b: 20.0 % of 10 test examples wrong, where always saying the "
+        "commonest class gives 90.0 % and the model itself 15.0 %."
+    )
+
+
+def test_the_verdict_names_the_reduction_where_there_are_several(make, probe):
+    (table,) = tables(make([probe("a", 0.1), probe("a", 0.2, reduction="flatten")]))
+    assert "is at a (pool): 10.0 %" in table.verdict
+
+
+def test_no_probe_is_called_best_that_is_no_better_than_chance(make, probe):
+    (table,) = tables(make([probe("a", 0.92)]))
+    assert table.verdict == (
+        "No probe for digit does better than chance: always saying the commonest class gives 90.0 %; the one chosen on "
+        "valid, at a, 92.0 % of 10 test examples wrong."
+    )
+
+
+def test_a_probe_that_missed_its_optimum_is_never_the_best(make, probe):
+    (table,) = tables(make([probe("a", 0.1, status="missed"), probe("b", 0.5)]))
+    assert [row.best for row in table.rows] == [False, True]
+    (table,) = tables(make([probe("a", 0.1, status="missed")]))
+    assert table.verdict == "No probe reached its optimum, so none is ranked."
+
+
+def test_factors_models_probes_and_controls_get_tables_of_their_own(make, probe):
+    probes = [
+        probe("a", 0.1),
+        probe("a", 0.1, factor="parity"),
+        probe("a", 0.1, model="b"),
+        probe("a", 0.1, control="shuffled"),
+    ]
+    titles = [table.title for table in tables(make(probes))]
+    assert titles == ["default · digit", "default · parity", "b · digit", "default · digit · shuffled"]
+
+
+def test_one_table_needs_no_title(make, probe):
+    assert [table.title for table in tables(make([probe("a", 0.1), probe("b", 0.1)]))] == [""]
+
+
+@pytest.mark.parametrize(("error", "share", "number"), [(0.9, 1, 0), (0.95, 1, 0), (0.45, 0.5, 5), (0.0, 0, 10)])
+def test_colour_is_error_over_baseline(make, probe, error, share, number):
+    (table,) = tables(make([probe("a", error)]))
+    assert table.rows[0].share == pytest.approx(share)
+    assert table.rows[0].bin == number
+
+
+def test_without_a_baseline_error_nothing_is_better_than_it(make, probe):
+    (table,) = tables(make([probe("a", 0.0)], baseline=0.0))
+    assert table.rows[0].share == 1
+
+
+@given(st.text())
+def test_cleaned_text_holds_no_control_characters(text):
+    assert not [c for c in clean(text) if unicodedata.category(c) in ("Cc", "Cs") or c in "\u202a\u202e\u2066\u2028"]
+
+
+def test_plain_text_in_any_script_stays_as_it_is():
+    assert clean("工具 🧪 שלום ü/x") == "工具 🧪 שלום ü/x"

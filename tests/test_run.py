@@ -1,0 +1,293 @@
+"""The main job from end to end, on the bundled digits."""
+
+import csv
+import json
+import warnings
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from sklearn.metrics import accuracy_score
+
+from probekit import Console, InputError, MachineError, Plugins, SpecError, load_result, load_spec, run_spec
+from probekit.probes.linear import LinearProbe
+
+QUICK = ("taps=[image, relu_1, linear, logits]", "reductions=null", "probe={kind: linear, penalty: [0.1, 0.01]}")
+PROBE_FIELDS = (
+    "model checkpoint tap reduction factor probe control seed scores primary error penalty features_raw features_used "
+    "rows certificate seconds"
+).split()
+
+
+def go(spec, directory, *settings, **options):
+    plugins = Plugins()
+    return run_spec(load_spec(spec, plugins, settings, **options), plugins, directory)
+
+
+@pytest.fixture(scope="module")
+def digits(specs, tmp_path_factory):
+    return go(specs / "digits.yaml", tmp_path_factory.mktemp("run"), *QUICK)
+
+
+def test_the_run_directory_holds_every_file(digits):
+    names = {path.name for path in digits.directory.iterdir()}
+    assert names == {"results.json", "results.csv", "predictions.safetensors", "report.html"}
+
+
+def test_results_have_exactly_the_designs_fields(digits):
+    saved = json.loads((digits.directory / "results.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert list(saved) == ["schema_version", "name", "probes", "model", "graph", "findings", "provenance"]
+    for probe in saved["probes"]:
+        assert list(probe) == PROBE_FIELDS
+        assert set(probe["certificate"]) == {"status", "gap", "of_chance", "of_objective"}
+        assert set(probe["error"]) == {"train", "valid", "test"}
+        assert probe["scores"]["error"] == probe["error"]
+        assert sum(probe["rows"].values()) == 1797
+    assert load_result(digits.directory) == digits.result
+
+
+def test_every_tap_is_probed_for_every_factor_in_depth_order(digits):
+    taps = ["image", "relu_1", "linear", "logits"]
+    identities = [(probe.tap, probe.factor) for probe in digits.result.probes]
+    assert identities == [(tap, factor) for tap in taps for factor in ("digit", "parity")]
+
+
+def test_the_linear_probe_reads_what_the_literature_says_it_can(digits):
+    by_tap = {probe.tap: probe.error["test"] for probe in digits.result.probes if probe.factor == "digit"}
+    # One pooled feature, the mean ink, tells hardly anything; the trained network's last layers tell nearly all.
+    assert by_tap["image"] > 0.8
+    assert by_tap["linear"] < 0.06
+    assert by_tap["logits"] < 0.06
+    assert all(probe.certificate.status == "proven" for probe in digits.result.probes)
+
+
+def test_top5_error_is_there_from_six_classes_on(digits):
+    for probe in digits.result.probes:
+        assert ("top5_error" in probe.scores) == (probe.factor == "digit")
+
+
+def test_the_models_own_error_is_the_networks(digits, specs):
+    import onnxruntime
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    path = specs / "models" / "digits_convnet.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"image": (data.images[:, None] / 16).astype(np.float32)})
+    own = {model.factor: model for model in digits.result.model}
+    assert list(own) == ["digit"]
+    assert own["digit"].error["train"] == pytest.approx(
+        1 - accuracy_score(data.target[::2], logits[::2].argmax(axis=1))
+    )
+    rows = own["digit"].rows
+    odd = 1 - accuracy_score(data.target[1::2], logits[1::2].argmax(axis=1))
+    mixed = sum(own["digit"].error[split] * rows[split] for split in ("valid", "test")) / (rows["valid"] + rows["test"])
+    assert mixed == pytest.approx(odd)
+
+
+def test_predictions_give_the_errors_of_the_results(digits):
+    with safe_open(digits.directory / "predictions.safetensors", "numpy") as file:
+        facts = json.loads(file.metadata()["probekit"])
+        keys, splits = facts["predictions"], facts["splits"]
+        split = file.get_tensor("split")
+        ids = [bytes(row).rstrip(b"\0").decode() for row in file.get_tensor("id")]
+        assert len(ids) == len(set(ids)) == 1797
+        probes = {(p.tap, p.factor): p for p in digits.result.probes}
+        seen = 0
+        for key, identity in keys.items():
+            labels, predicted = file.get_tensor(f"label.{identity['factor']}"), file.get_tensor(f"predicted.{key}")
+            owner = probes[identity["tap"], identity["factor"]] if "tap" in identity else digits.result.model[0]
+            for number, name in enumerate(splits):
+                part = split == number
+                assert np.mean(labels[part] != predicted[part]) == pytest.approx(owner.error[name])
+                if "tap" in identity:
+                    mean = file.get_tensor(f"loss.{key}")[part].mean()
+                    assert mean == pytest.approx(owner.scores["cross_entropy"][name], rel=1e-4)
+            seen += 1
+    assert seen == len(digits.result.probes) + len(digits.result.model)
+
+
+def test_the_csv_says_what_the_json_says(digits):
+    with (digits.directory / "results.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["tap"], row["factor"]) for row in rows] == [(p.tap, p.factor) for p in digits.result.probes]
+    for row, probe in zip(rows, digits.result.probes, strict=True):
+        assert float(row["error.test"]) == probe.error["test"]
+        assert float(row["penalty"]) == probe.penalty
+
+
+def test_the_graph_joins_the_taps_in_order(digits):
+    assert digits.result.graph.edges == [
+        ["default", "image", "relu_1"],
+        ["default", "relu_1", "linear"],
+        ["default", "linear", "logits"],
+    ]
+
+
+def test_provenance_says_where_it_comes_from(digits, specs):
+    provenance = digits.result.provenance
+    assert provenance["spec"]["text"] == (specs / "digits.yaml").read_text()
+    assert provenance["spec"]["settings"] == list(QUICK)
+    assert provenance["splits"]["train"] == 899
+    assert sum(provenance["labels"]["digit"]["counts"]["train"]) == 899
+    assert provenance["labels"]["parity"]["baseline"]["test"] == pytest.approx(0.5, abs=0.05)
+    model = provenance["models"]["default"]
+    assert model["runtime"]["providers"][-1] == "CPUExecutionProvider"
+    assert len(model["fingerprint"]) == len(model["data"]) == 32
+    assert "'taps=[image, relu_1, linear, logits]'" in provenance["command"]
+
+
+def test_the_same_spec_gives_the_same_numbers(digits, specs, tmp_path):
+    again = go(specs / "digits.yaml", tmp_path / "again", *QUICK)
+    assert [p.model_dump(exclude={"seconds"}) for p in again.result.probes] == [
+        p.model_dump(exclude={"seconds"}) for p in digits.result.probes
+    ]
+    assert again.result.model == digits.result.model
+    first, second = (run.directory / "predictions.safetensors" for run in (digits, again))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_another_seed_gives_other_splits(digits, specs, tmp_path):
+    other = go(specs / "digits.yaml", tmp_path / "other", *QUICK, "splits.seed=1")
+    assert other.result.probes[0].seed == 1
+    assert other.result.model[0].error["valid"] != digits.result.model[0].error["valid"]
+
+
+SPEC = """
+probekit: 1
+model: {kind: onnx, path: "${MODEL}"}
+data: {kind: digits}
+labels: {digit: {kind: column, column: label}}
+splits: {column: half, train: even, valid: {of: odd, share: 0.5}, test: odd}
+probe: {kind: linear, penalty: 0.1}
+reports: [csv]
+"""
+
+
+@pytest.fixture
+def small(specs, tmp_path):
+    """Run a spec of a few lines with some of its lines replaced."""
+
+    def run(*settings, **more):
+        path = tmp_path / "small.yaml"
+        path.write_text(SPEC)
+        environ = {"MODEL": str(specs / "models" / "digits_convnet.onnx")}
+        return go(path, tmp_path / "run", *settings, environ=environ, **more)
+
+    return run
+
+
+def test_everything_is_tapped_and_pooled_by_default(small):
+    result = small().result
+    assert [tap.tap for tap in result.graph.taps][:3] == ["image", "conv2d", "relu"]
+    used = {probe.tap: (probe.reduction, probe.features_used) for probe in result.probes}
+    assert used["relu_1"] == ("default", 32)
+    assert used["linear"] == ("flatten", 64)
+
+
+def test_a_grid_of_reductions_and_probes_is_run_on_every_tap(small):
+    result = small(
+        "taps=[max_pool2d, linear]",
+        "reductions={pool: {kind: pool}, max: {kind: pool, how: max}, some: {kind: subset, features: 20}, "
+        "far: {kind: project, features: 16}, parts: {kind: pca, features: 10, of: {kind: pool}}}",
+        "probe=null",
+        "probes={strong: {kind: linear, penalty: 1}, weak: {kind: linear, penalty: 0.01}}",
+    ).result
+    found = {(p.tap, p.reduction, p.probe): p.features_used for p in result.probes}
+    widths = {"pool": 32, "max": 32, "some": 20, "far": 16, "parts": 10}
+    expected = {("max_pool2d", name, probe): width for name, width in widths.items() for probe in ("strong", "weak")}
+    # A vector cannot be pooled; it keeps the reductions that fit it.
+    expected |= {("linear", name, p): w for name, w in (("some", 20), ("far", 16)) for p in ("strong", "weak")}
+    assert found == expected
+
+
+def test_several_models_stand_side_by_side(small, specs):
+    path = specs / "models" / "digits_convnet.onnx"
+    result = small(
+        "model=null",
+        f"models.a={{kind: onnx, path: {path}}}",
+        f"models.b={{kind: onnx, path: {path}}}",
+        "taps=[linear]",
+    ).result
+    first, second = result.probes
+    assert (first.model, second.model) == ("a", "b")
+    assert first.error == second.error
+    assert set(result.provenance["models"]) == {"a", "b"}
+
+
+def test_several_test_splits_are_reported_by_name(small):
+    settings = ["splits={column: label, train: ['0', '1', '2', '3'], valid: 0.2, test: ['4', '5']}"]
+    settings.append(
+        "labels={parity: {kind: group, column: label, groups: {even: '0, 2, 4', odd: '1, 3, 5'}, missing: drop}}"
+    )
+    with warnings.catch_warnings():
+        result = small("taps=[linear]", *settings).result
+    (probe,) = result.probes
+    assert set(probe.scores["error"]) == {"train", "valid", "4", "5"}
+    assert probe.error["test"] == probe.scores["error"]["4"]
+    assert set(probe.error) == {"train", "valid", "test"}
+    assert any("classes are not in '4'" in text for text in result.provenance["warnings"])
+
+
+def test_a_limit_cuts_the_rows_and_nothing_else(small):
+    result = small("taps=[linear]", "splits.limit={train: 300, test: 100}").result
+    assert result.probes[0].rows["train"] == 300
+    assert result.probes[0].rows["test"] == 100
+
+
+def test_a_probe_that_fails_loses_only_itself(small, monkeypatch):
+    usual = LinearProbe.fit
+
+    def fit(self, features, targets):
+        if features.shape[1] == 64:
+            raise FloatingPointError("no luck")
+        return usual(self, features, targets)
+
+    monkeypatch.setattr(LinearProbe, "fit", fit)
+    outcome = small("taps=[linear, logits]")
+    assert [probe.tap for probe in outcome.result.probes] == ["logits"]
+    assert outcome.failures == ["default linear flatten default: FloatingPointError: no luck"]
+    assert outcome.result.provenance["warnings"][-1] == f"the fit failed: {outcome.failures[0]}"
+
+
+def test_when_every_probe_fails_the_run_says_so(small, monkeypatch):
+    monkeypatch.setattr(LinearProbe, "fit", lambda *_: 1 / 0)
+    with pytest.raises(InputError, match="the fit failed: default linear flatten default: ZeroDivisionError"):
+        small("taps=[linear]")
+
+
+def test_a_tap_with_too_many_features_is_refused_with_the_numbers(small):
+    with pytest.raises(SpecError) as caught:
+        small("taps=[conv2d, relu_1]", "reduction={kind: flatten}", "max_features=2000")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "max_features: tap 'relu_1' has 2048 features under 'default', the limit is 2000; "
+        "use {kind: pool} or {kind: subset, features: 1000}, or raise max_features"
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(small, tmp_path, monkeypatch):
+    (tmp_path / "run").write_text("a file stands where the folder should")
+    monkeypatch.setattr("probekit.run.ask", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(MachineError, match="cannot write to"):
+        small()
+
+
+def test_leakage_is_refused_and_told_when_allowed(small):
+    same = "splits={column: half, train: even, valid: even, test: odd%s}"
+    with pytest.raises(InputError, match="times the same id in 'train' and 'valid'"):
+        small("taps=[linear]", same % "")
+    result = small("taps=[linear]", same % ", allow_leakage: true").result
+    assert any(text.startswith("leakage allowed: 899 times the same id") for text in result.provenance["warnings"])
+
+
+def test_progress_is_told_stage_by_stage(specs, tmp_path):
+    told = []
+    plugins = Plugins()
+    loaded = load_spec(specs / "digits.yaml", plugins, QUICK)
+    run_spec(loaded, plugins, tmp_path, Console(tell=lambda *step: told.append(step)))
+    assert told[0] == ("default: forward", 64, 1797)
+    assert told[-1] == ("default: probes", 4, 4)
+    assert [step for step in told if step[1] == step[2]] == [
+        ("default: forward", 1797, 1797),
+        ("default: probes", 4, 4),
+    ]
