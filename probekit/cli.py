@@ -116,6 +116,10 @@ def taps(model: str, pattern: str, settings: tuple[str, ...], trust_code: bool, 
     chosen: dict[str, Sequence[Tap]] = {
         name: [t for t in some if _matches(pattern, t.name)] for name, some in found.items()
     }
+    if not any(chosen.values()):
+        names = [tap.name for some in found.values() for tap in some]
+        hint = nearest(pattern.replace("*", "").replace("?", ""), names, "tensors")
+        raise SpecError(Problem("PK-Y36", f"no tensor's name matches {pattern!r}", hint))
     if as_json:
         click.echo(json.dumps({name: [vars(tap) for tap in some] for name, some in chosen.items()}, indent=1))
         return

@@ -132,12 +132,12 @@ def test_features_output_and_digests_are_those_of_all_rows_at_once(
     assert [done for done, _ in told] == sorted({done for done, _ in told})
 
 
-def test_a_last_batch_is_padded_with_a_row_of_its_own_where_the_model_fixes_the_size() -> None:
-    x = rows_of(5)
+def test_a_last_batch_is_padded_with_its_last_row_where_the_model_fixes_the_size() -> None:
+    x = rows_of(6)
     backend, seen = model(IMAGE, fixed=4, batch_size=4)
-    extract(Runner(backend, Examples({}, {"x": x})), SETS, np.arange(5))
+    extract(Runner(backend, Examples({}, {"x": x})), SETS, np.arange(6))
     np.testing.assert_array_equal(seen[0], x[:4])
-    np.testing.assert_array_equal(seen[1], x[[4, 4, 4, 4]])
+    np.testing.assert_array_equal(seen[1], x[[4, 5, 5, 5]])
 
 
 def test_the_same_rows_twice_are_the_same_features_and_digests() -> None:

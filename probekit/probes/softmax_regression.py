@@ -17,10 +17,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _EXACT = 1024
 _SKETCH_RANK = 256
@@ -30,6 +35,7 @@ _REFRESH = (0, 2, 5, 10)
 _PASSES_BEFORE_NEWTON = 150
 _NEWTON_UNKNOWNS = 704
 _NEWTON_FLOPS = 6e9
+_ONE_THREAD_FLOPS = 2e8
 
 
 @dataclass(frozen=True)
@@ -221,11 +227,34 @@ def minimise(
         max_passes: over X, in which a head may take part.
         axes: of X; the same for every label factor of the same rows.
     """
+    with _threads_for(4 * axes.X.numel() * classes * len(penalties)):
+        return _minimise(X, y, classes, penalties, tolerance, max_passes, axes)
+
+
+@contextmanager
+def _threads_for(flops: int) -> Iterator[None]:
+    """Keep small passes on one thread: there, waiting for the other threads takes longer than the work.
+
+    Args:
+        flops: of one pass.
+    """
+    usual = torch.get_num_threads()
+    if flops < _ONE_THREAD_FLOPS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+def _minimise(
+    X: Tensor, y: Tensor, classes: int, penalties: list[float], tolerance: float, max_passes: int, axes: Axes
+) -> Optimum:
     fit = _Fit(X, y, classes, penalties, tolerance, axes)
     unknowns = classes * (axes.X.shape[1] + 1)
-    small = unknowns <= _NEWTON_UNKNOWNS or 2 * len(X) * unknowns**2 + unknowns**3 <= _NEWTON_FLOPS
-    fit.descend(X.dtype, min(max_passes, _PASSES_BEFORE_NEWTON) if small else max_passes)
-    if small:
+    newton = unknowns <= _NEWTON_UNKNOWNS or 2 * len(X) * unknowns**2 + unknowns**3 <= _NEWTON_FLOPS
+    fit.descend(X.dtype, min(max_passes, _PASSES_BEFORE_NEWTON) if newton else max_passes)
+    if newton:
         fit.newton(max_passes)
     # A head whose gain sinks below float32's rounding goes on in float64.
     elif X.dtype != torch.float64 and X.numel() <= 2**28:

@@ -109,7 +109,7 @@ def reference(plugins: Plugins) -> str:
         for kind in plugins.kinds(category):
             section = definitions[f"{category}.{kind}"]
             lines += _section(f"### `kind: {kind}`", section, definitions)
-            for key, name in _nested(section, definitions):
+            for name, key in _nested(section, definitions).items():
                 lines += _section(f"#### `{key}` of `kind: {kind}`", definitions[name], definitions)
     return "\n".join(lines) + "\n"
 
@@ -120,13 +120,17 @@ def _section(title: str, section: dict[str, Any], definitions: dict[str, Any]) -
     return ["", title, "", *([about, ""] if about else []), *_table(section, definitions)]
 
 
-def _nested(section: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the keys whose value is, or holds, a section that only this kind has, and those below them."""
-    for key, value in section["properties"].items():
-        for name in _references(value):
-            if name not in _SECTIONS and name not in REGISTER_HOOKS:
-                yield key, name
-                yield from ((f"{key}.{inner}", deeper) for inner, deeper in _nested(definitions[name], definitions))
+def _nested(section: dict[str, Any], definitions: dict[str, Any]) -> dict[str, str]:
+    """Return the sections that only this kind has, each with the first key that leads to it, in their order."""
+    found: dict[str, str] = {}
+    open_sections = [("", section)]
+    for path, one in open_sections:
+        for key, value in one["properties"].items():
+            for name in _references(value):
+                if name not in found and name not in _SECTIONS and name not in REGISTER_HOOKS:
+                    found[name] = f"{path}{key}"
+                    open_sections.append((f"{path}{key}.", definitions[name]))
+    return found
 
 
 def _references(node: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from probekit.backends.onnx import OnnxBackend, available_providers
 from probekit.backends.onnx_external import external_files
-from probekit.components import Graph, ModelInput
+from probekit.components import Graph, InputBinding, ModelInput
 from probekit.errors import MachineError, UserError
 
 Refused = Callable[[Callable[[], Any]], list[tuple[str, str]]]
@@ -154,6 +154,23 @@ def test_the_signature_leaves_out_initializers_and_a_negative_size_means_any(
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
     path = build.save(model, tmp_path / "m.onnx")
     assert backend(path).signature() == (ModelInput("x", (None, 3), "float32"),)
+
+
+def test_the_file_is_read_as_protobuf_whatever_its_name(build: Build, tmp_path: pathlib.Path) -> None:
+    graph = backend(build.save(mlp(build), tmp_path / "m.onnx")).graph()
+    for name in ("m.json", "m.textproto", "m"):
+        assert backend(build.save(mlp(build), tmp_path / name)).graph() == graph
+
+
+def test_an_input_that_the_spec_keeps_constant_does_not_tell_the_batch_axis(
+    build: Build, tmp_path: pathlib.Path
+) -> None:
+    nodes = [build.node("Relu", ["x"], ["a"]), build.node("Identity", ["state"], ["next"])]
+    inputs = [build.value("state", 2, 1, 8), build.value("x", 1, 4)]
+    model = build.model(nodes, inputs, [build.value("a", 1, 4), build.value("next", 2, 1, 8)])
+    bindings = {"state": InputBinding(zeros=[2, "N", 8]), "x": InputBinding(column="x")}
+    graph = backend(build.save(model, tmp_path / "m.onnx"), inputs=bindings).graph()
+    assert [tap.name for tap in graph.taps if not tap.untappable] == ["x", "a"]
 
 
 def test_an_opened_model_gives_new_arrays_for_every_batch(mlp_path: pathlib.Path) -> None:
@@ -404,6 +421,16 @@ def test_external_data_that_cannot_be_trusted_never_reach_the_runtime(
 
 
 @pytest.mark.usefixtures("no_runtime")
+@pytest.mark.parametrize("name", ["w.bin", "gone"])
+def test_an_absolute_path_is_refused_wherever_it_leads(
+    build: Build, refused: Refused, tmp_path: pathlib.Path, name: str
+) -> None:
+    location = str(tmp_path / name)
+    what = f"model.path: tensor 'W1' reads {location[:200]!r}, {OUTSIDE}"
+    assert refused(backend(with_data(build, tmp_path, location)).graph) == [("PK-M08", what)]
+
+
+@pytest.mark.usefixtures("no_runtime")
 def test_a_second_location_of_one_tensor_is_refused(build: Build, refused: Refused, tmp_path: pathlib.Path) -> None:
     (tmp_path / "w.bin").write_bytes(W1.tobytes())
     tensor = build.external("W1", (3, 5), location="w.bin")
@@ -488,12 +515,13 @@ def test_whatever_the_location_what_is_read_lies_inside_the_folder(
     opened = os.path.realpath(os.path.join(maze, location))  # noqa: PTH118 - as the system would open it
     inside = opened.startswith(f"{maze}{os.sep}") and os.path.isfile(opened)  # noqa: PTH113
     files, codes = attempt(lambda: external_files(model, maze / "m.onnx"))
+    plain = ".." not in location.split("/") and not location.startswith("/")
     if codes:
-        plain = ".." not in location.split("/") and not location.startswith("/")
         assert not (inside and plain), "data inside the folder are refused"
         assert codes <= {"PK-M07", "PK-M08"}
     else:
         assert inside
+        assert plain
         assert [str(file) for file in files.values()] == [opened]
 
 
