@@ -301,7 +301,7 @@ def _mendable(error: Exception) -> tuple[tuple[Problem, ...], int]:
         return error.problems, error.exit_code
     if isinstance(error, MemoryError):
         problem = Problem(
-            "PK-R03", f"memory is too small: {error or 'no more is free'}", "use fewer taps, or {kind: pool}"
+            "PK-R03", f"memory is too small: {str(error) or 'no more is free'}", "use fewer taps, or {kind: pool}"
         )
         return (problem,), MachineError.exit_code
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -178,7 +178,7 @@ def test_a_kind_that_is_claimed_twice_names_both_distributions(site):
         "reduction kind 'good' is claimed by pk-one 0.3 (pk_one) and by pk-two 1.2rc1 (pk_two); "
         "type: pip uninstall pk-two"
     )
-assert broken() == [("PK-G01", message)]
+    assert broken() == [("PK-G01", message)]
     assert "pk_one" not in sys.modules
 
 
@@ -422,7 +422,11 @@ def probekit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ.pop("PROBEKIT_DISABLE_PLUGIN_AUTOLOAD", None)
     return subprocess.run(
         [sys.executable, "-m", "probekit", *arguments],
-        capture_output=True, text=True, cwd=folder, env=environ, check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environ,
+        check=False,
     )
 
 

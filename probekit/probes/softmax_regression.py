@@ -251,7 +251,7 @@ def _minimise(
     X: Tensor, y: Tensor, classes: int, penalties: list[float], tolerance: float, max_passes: int, axes: Axes
 ) -> Optimum:
     fit = _Fit(X, y, classes, penalties, tolerance, axes)
-    unknowns = classes * (axes.X.shape[1] + 1)
+    unknowns = (classes if classes > 2 else 1) * (axes.X.shape[1] + 1)
     newton = unknowns <= _NEWTON_UNKNOWNS or 2 * len(X) * unknowns**2 + unknowns**3 <= _NEWTON_FLOPS
     fit.descend(X.dtype, min(max_passes, _PASSES_BEFORE_NEWTON) if newton else max_passes)
     if newton:
@@ -360,10 +360,9 @@ class _Fit:
 
 def _newton_step(X: Tensor, y: Tensor, W: Tensor, b: Tensor, penalty: float) -> tuple[Tensor, Tensor, bool]:
     """Return W and b after one damped Newton step, and whether the objective fell."""
-    classes, axes = W.shape
     rows, each = len(X), torch.arange(len(X))
-    size = axes + 1
-    params = torch.cat([W, b.unsqueeze(1)], dim=1)
+    # The mean over the classes predicts nothing and costs penalty.
+    params = torch.cat([W - W.mean(dim=0), b.unsqueeze(1)], dim=1)
     blocks = [torch.nn.functional.pad(X[i : i + 4096].double(), (0, 1), value=1.0) for i in range(0, rows, 4096)]
 
     def logits(parameters: Tensor) -> Tensor:
@@ -373,31 +372,57 @@ def _newton_step(X: Tensor, y: Tensor, W: Tensor, b: Tensor, penalty: float) -> 
         Z = logits(parameters)
         return float((torch.logsumexp(Z, 1) - Z[each, y]).mean() + penalty / 2 * (parameters[:, :-1] ** 2).sum())
 
-    P = torch.softmax(logits(params), dim=1)
-    hessian = torch.zeros(classes * size, classes * size, dtype=torch.float64)
-    gradient = torch.zeros(classes, size, dtype=torch.float64)
-    for i, block in enumerate(blocks):
-        part = P[i * 4096 : (i + 1) * 4096]
-        scaled = (part.unsqueeze(2) * block.unsqueeze(1)).flatten(1)
-        hessian.addmm_(scaled.T, scaled, alpha=-1 / rows)
-        residual = part.clone()
-        residual[torch.arange(len(part)), y[i * 4096 : (i + 1) * 4096]] -= 1
-        gradient += residual.T @ block / rows
-        for c in range(classes):
-            own = slice(c * size, (c + 1) * size)
-            hessian[own, own].addmm_(block.T, part[:, c : c + 1] * block, alpha=1 / rows)
-    gradient[:, :-1] += penalty * params[:, :-1]
-    ridge = torch.full((classes, size), penalty, dtype=torch.float64)
-    ridge[:, -1] = 1e-12  # an equal shift of all biases changes nothing
-    hessian.diagonal().add_(ridge.flatten())
-    step = torch.linalg.solve(hessian, gradient.flatten()).view(classes, size)
-    now, slope, rate = objective(params), float((gradient * step).sum()), 1.0
+    step, slope = _newton_direction(blocks, y, params, torch.softmax(logits(params), dim=1), penalty)
+    now, rate = objective(params), 1.0
     while rate > 1e-6:
         moved = params - rate * step
         if objective(moved) <= now - 1e-4 * rate * slope + 1e-15:
             return moved[:, :-1], moved[:, -1] - moved[:, -1].mean(), True
         rate /= 2
     return W, b, False
+
+
+def _newton_direction(
+    blocks: list[Tensor], y: Tensor, params: Tensor, P: Tensor, penalty: float
+) -> tuple[Tensor, float]:
+    """Return the inverse Hessian's product with the gradient, shape (classes, axes + 1), and its slope.
+
+    Args:
+        blocks: the rows, each with a one at its end.
+        y: shape (rows,).
+        params: shape (classes, axes + 1), whose mean over the classes is 0.
+        P: predicted distributions, shape (rows, classes).
+        penalty: λ.
+    """
+    classes, size = params.shape
+    # Two classes have opposite rows: half the difference of the two is all there is to solve for.
+    mix = (
+        torch.tensor([[-0.5], [0.5]], dtype=torch.float64) if classes == 2 else torch.eye(classes, dtype=torch.float64)
+    )
+    kinds = mix.shape[1]
+    hessian = torch.zeros(kinds * size, kinds * size, dtype=torch.float64)
+    gradient = torch.zeros(classes, size, dtype=torch.float64)
+    first = 0
+    for block in blocks:
+        rows = torch.arange(len(block))
+        part = P[first : first + len(block)]
+        own = part @ mix
+        scaled = (own.unsqueeze(2) * block.unsqueeze(1)).flatten(1)
+        hessian.addmm_(scaled.T, scaled, alpha=-1 / len(y))
+        spread = part @ mix**2
+        for k in range(kinds):
+            place = slice(k * size, (k + 1) * size)
+            hessian[place, place].addmm_(block.T, spread[:, k : k + 1] * block, alpha=1 / len(y))
+        residual = part.clone()
+        residual[rows, y[first : first + len(block)]] -= 1
+        gradient += residual.T @ block / len(y)
+        first += len(block)
+    gradient[:, :-1] += penalty * params[:, :-1]
+    ridge = (mix**2).sum(dim=0).unsqueeze(1) * torch.full((kinds, size), penalty, dtype=torch.float64)
+    ridge[:, -1] = 1e-12  # an equal shift of all biases changes nothing
+    hessian.diagonal().add_(ridge.flatten())
+    step = mix @ torch.linalg.solve(hessian, (mix.T @ gradient).flatten()).view(kinds, size)
+    return step, float((gradient * step).sum())
 
 
 def _step(heads: _Heads, metric: _Metric) -> Tensor:
