@@ -514,6 +514,7 @@ def test_a_run_ends_with_0_and_leaves_its_files(site, tmp_path):
     ]
     assert done.stdout.splitlines()[-1] == "runs/small: predictions.safetensors, results.json"
     assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 40
     # What was told before the end stands in the report; what came after it can only be printed.
     start = "on_run_start of plugin pk-odd 0.3: pk_odd raised ValueError: too loud"
     assert f"warning: {start}" in " ".join(done.stdout.split())

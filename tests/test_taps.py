@@ -137,6 +137,7 @@ def test_operators_choose_and_leave_out_what_modules_take() -> None:
     assert names({"op": "Relu"}) == ["relu1", "relu2", "relu2#1"]
     assert names({"op": ["Conv", "Gemm"]}) == ["conv1", "logits"]
     assert names({"op": "Relu", "match": "*1"}) == ["relu1", "relu2#1"]
+    assert [one.exact for one in choose({"op": ["Conv", "Gemm"]})] == [False, False]
 
 
 def test_a_tap_that_one_entry_names_and_also_matches_counts_as_named() -> None:

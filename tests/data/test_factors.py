@@ -59,6 +59,7 @@ def warned(factor: LabelFactor, given: dict[str, Any]) -> tuple[Labels, list[str
         (np.array([True, None, False], dtype=object), ["true", None, "false"]),
         (np.array(["a", "", " "]), ["a", None, " "]),
         (np.array(["a", "", None, float("nan"), 3], dtype=object), ["a", None, None, None, "3"]),
+        (np.array([1.5, None], dtype=object), ["1.5", None]),
         (np.array([b"a", b"", "é".encode(), b"\xff"]), ["a", None, "é", "\\xff"]),
         (np.array(["2020-01-02", "NaT"], dtype="datetime64[D]"), ["2020-01-02", None]),
     ],
@@ -239,6 +240,7 @@ def test_a_column_without_finite_numbers_is_refused(refused: Refused) -> None:
         ({}, "PK-Y29", "needs either 'edges' or 'quantiles'"),
         ({"edges": [1.0], "quantiles": 2}, "PK-Y29", "needs either 'edges' or 'quantiles'"),
         ({"edges": []}, "too_short", "List should have at least 1 item after validation, not 0"),
+        ({"quantiles": 101}, "less_than_equal", "Input should be less than or equal to 100"),
         ({"quantiles": 1}, "greater_than_equal", "Input should be greater than or equal to 2"),
     ],
 )

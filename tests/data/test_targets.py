@@ -171,6 +171,12 @@ def test_a_class_that_a_test_split_lacks_is_told() -> None:
     assert target.classes == ("a", "b", "c")
 
 
+def test_a_class_that_neither_train_nor_a_test_split_has_is_not_told() -> None:
+    codes = [0, 1, 0, 0, 1, 2]
+    (target,) = targets(codes, train=[0, 1], valid=[2], test=[3, 4])
+    assert target.classes == ("a", "b", "c")
+
+
 def test_one_class_in_the_training_split_is_refused(refused: Refused) -> None:
     message = "labels.class: one class only in the training split"
     codes = [0, 0, 1, 0, 1]

@@ -106,6 +106,11 @@ def test_select_takes_the_channels_of_one_pixel(layout: str, row: int, column: i
     assert features(SelectReduction(position=[row, column]), one, values).tolist() == expected
 
 
+def test_select_takes_the_first_position_unless_the_spec_says_another() -> None:
+    values = activation(tap("NTC"))
+    assert features(SelectReduction(), tap("NTC"), values).tolist() == values[:, 0].tolist()
+
+
 def test_select_takes_the_channels_of_one_voxel() -> None:
     one = tap("NCDHW")
     values = activation(one)
@@ -157,6 +162,13 @@ def test_the_subset_of_a_seed_stays_what_it_is() -> None:
 
 
 # --- project
+
+
+@pytest.mark.parametrize("kind", [SubsetReduction, ProjectReduction])
+def test_the_seed_is_0_unless_the_spec_says_another(kind: type[SubsetReduction | ProjectReduction]) -> None:
+    one = tap("NCHW")
+    drawn = {seed: features(kind(features=5, seed=seed), one, activation(one)).tolist() for seed in (0, 1)}
+    assert features(kind(features=5), one, activation(one)).tolist() == drawn[0] != drawn[1]
 
 
 def test_a_projection_is_the_same_for_the_same_seed_and_size() -> None:

@@ -1,6 +1,9 @@
 """From a file to a validated spec: the faults Y03 to Y37 with their whole messages, all of a file at once."""
 
+import copy
 import dataclasses
+import functools
+import json
 import re
 import sys
 import types
@@ -8,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 
 from probekit import Dataset, Examples, SpecPath, hookimpl
@@ -58,9 +63,9 @@ def found(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return what a check of a text finds, as (code, whole message)."""
     monkeypatch.chdir(tmp_path)
 
-    def check(text: str, *settings: str, environ: dict[str, str] | None = None) -> list[tuple[str, str]]:
+    def check(text: str, *changes: str, environ: dict[str, str] | None = None) -> list[tuple[str, str]]:
         (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
-        checked = check_spec("spec.yaml", plugins, settings, environ=environ or {})
+        checked = check_spec("spec.yaml", plugins, changes, environ=environ or {})
         assert (checked.loaded is None) == bool(checked.problems)
         return [(problem.code, str(problem)) for problem in checked.problems]
 
@@ -613,6 +618,70 @@ def test_control_characters_and_direction_overrides_are_shown(found):
     ]
 
 
+GOOD = {
+    "probekit": 1,
+    "name": "good",
+    "models": {
+        "a": {"kind": "onnx", "path": "a", "output": {"factor": "d"}, "inputs": {"x": {"zeros": [1, "N"]}}},
+        "b": {"kind": "torch", "factory": "timm:vit", "arguments": {"depth": 3}},
+    },
+    "data": {"kind": "points", "file": "${PK_TEST_UNSET:-a}", "axes": {"x": [1, 2]}},
+    "taps": ["a", {"match": ["b", "c*"], "as": "b{i}", "reductions": ["p"], "layout": "NCT"}, {"op": "Add"}],
+    "reductions": {"p": {"kind": "pca", "of": {"kind": "subset", "features": 3}}, "q": {"kind": "pool"}},
+    "labels": {
+        "d": {"kind": "group", "groups": {"low": "0-3, 7", "high": [8, "9"]}},
+        "e": {"kind": "bins", "column": "x", "edges": [1, 2.5]},
+    },
+    "splits": {"column": "s", "valid": {"of": ["odd"], "share": 0.3}, "test": ["t", "u"], "limit": {"t": 3}},
+    "probe": {"kind": "linear", "penalty": [1, 0.1]},
+    "reports": ["html", {"kind": "csv"}],
+}
+
+
+def paths_in(node, path=()):
+    yield path
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from paths_in(value, (*path, key))
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 10**12)
+    | st.floats(-1, 2)
+    | st.sampled_from(["", "a", "re:x", "pool", "no"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["kind", "of", "match", "x"]), inner),
+    max_leaves=4,
+)
+
+
+def test_that_spec_is_good(found):
+    assert found(json.dumps(GOOD)) == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(path=st.sampled_from([path for path in paths_in(GOOD) if path]), value=values, as_setting=st.booleans())
+def test_any_value_at_any_place_is_accepted_or_told_in_words_with_a_place(plugins, tmp_path, path, value, as_setting):
+    tree = copy.deepcopy(GOOD)
+    *parents, last = path
+    node = functools.reduce(lambda outer, key: outer[key], parents, tree)
+    given_settings = []
+    if as_setting:
+        given_settings = [f"{'.'.join(map(str, path))}={json.dumps(value)}"]
+    else:
+        node[last] = value
+    (tmp_path / "s.yaml").write_text(json.dumps(tree, indent=1))
+    checked = check_spec(tmp_path / "s.yaml", plugins, given_settings, environ={})
+    assert (checked.loaded is None) == bool(checked.problems)
+    for problem in checked.problems:
+        assert re.fullmatch(r"PK-[YM]\d\d", problem.code)
+        assert str(problem).isprintable()
+        assert problem.line > 0 or problem.file.startswith("--set ")
+        # No word of pydantic or of Python's reaches the user.
+        assert not re.search("pydantic|Input should|valid (dict|list|str)|None|True|False|type=", str(problem))
+
+
 # --- one pattern may stand twice where it chooses different tensors ---------------------------------------------------
 
 
@@ -716,12 +785,12 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "value", "expected"), SETTINGS, ids=[" ".join(s) for s, _, _ in SETTINGS])
-def test_set_changes_one_value(plugins, tmp_path, settings, value, expected):
+@pytest.mark.parametrize(("changes", "value", "expected"), SETTINGS, ids=[" ".join(s) for s, _, _ in SETTINGS])
+def test_set_changes_one_value(plugins, tmp_path, changes, value, expected):
     (tmp_path / "s.yaml").write_text(SPLIT)
-    loaded = load_spec(tmp_path / "s.yaml", plugins, settings)
+    loaded = load_spec(tmp_path / "s.yaml", plugins, changes)
     assert value(loaded.spec) == expected
-    assert loaded.settings == tuple(settings)
+    assert loaded.settings == tuple(changes)
 
 
 WRONG_SETTINGS = [
@@ -818,9 +887,9 @@ def test_what_a_spec_leaves_out_has_a_default(plugins, tmp_path):
 def test_the_digest_changes_with_the_text_and_with_the_settings(plugins, tmp_path):
     path = tmp_path / "s.yaml"
 
-    def digest(text: str, *settings: str) -> str:
+    def digest(text: str, *changes: str) -> str:
         path.write_text(text)
-        return load_spec(path, plugins, settings).digest
+        return load_spec(path, plugins, changes).digest
 
     digests = [digest(START), digest(START + "# a word\n"), digest(START, "max_taps=3"), digest(START, "max_taps=4")]
     assert len(set(digests)) == 4
