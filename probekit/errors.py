@@ -62,7 +62,7 @@ class UserError(Exception):
 
 
 class SpecError(UserError):
-    """The spec or the command line is wrong; nothing ran."""
+    """The spec or the command line is wrong; no probe was fitted."""
 
     exit_code = 2
 
@@ -100,7 +100,7 @@ class ProbekitWarning(UserWarning):
 EXIT_CODES = {
     0: "done",
     1: "finished, but a probe failed; the report is written",
-    2: "the spec or the command line is wrong; nothing ran",
+    2: "the spec or the command line is wrong; no probe was fitted",
     3: "the model, the labels or the data are unusable",
     4: "the environment lacks something: memory, disk, a permission, a package, a plugin",
     70: "a fault of probekit itself; the path of the crash file is printed",

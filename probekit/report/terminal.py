@@ -43,30 +43,32 @@ def _print(console: Console, table: Table) -> None:
     from rich.table import Table as Grid
     from rich.text import Text
 
-    grid = Grid(title=clean(table.title) or None, title_justify="left", box=None, pad_edge=False)
-    grid.add_column("tap", overflow="fold")
     several = len({row.probe.reduction for row in table.rows}) > 1
+    # What matters least goes first where the terminal is narrow: the bars, then the fit's own numbers.
+    bars, numbers = console.width >= 76, console.width >= 52
+    grid = Grid(title=clean(table.title) or None, title_justify="left", box=None, pad_edge=False)
+    grid.add_column("tap", overflow="fold", min_width=8)
     if several:
-        grid.add_column("reduction", overflow="fold")
-    grid.add_column("features", justify="right")
-    grid.add_column("λ", justify="right")
+        grid.add_column("reduction", overflow="fold", min_width=7)
+    if numbers:
+        grid.add_column("features", justify="right", no_wrap=True)
+        grid.add_column("λ", justify="right", no_wrap=True)
     grid.add_column("valid", justify="right", no_wrap=True)
     grid.add_column("test", justify="right", no_wrap=True)
-    grid.add_column("error ÷ baseline", no_wrap=True)
+    if bars:
+        grid.add_column("error ÷ baseline", no_wrap=True)
     for row in table.rows:
         probe = row.probe
         full = round(row.share * _BAR)
         style = "bold" if row.best else ""
-        missed = " (not at its optimum)" if probe.certificate.status == "missed" else ""
-        cells = [
-            Text(clean(probe.tap), style),
-            *([Text(clean(probe.reduction))] if several else []),
-            Text(str(probe.features_used)),
-            Text("" if probe.penalty is None else f"{probe.penalty:g}"),
-            Text(percent(probe.error["valid"])),
-            Text(percent(probe.error["test"]), style),
-            Text("█" * full + "·" * (_BAR - full) + missed, "green" if row.share < 0.5 else "red"),
-        ]
+        penalty = "" if probe.penalty is None else f"{probe.penalty:g}"
+        missed = "" if probe.certificate.status != "missed" else " (missed)"
+        cells = [Text(clean(probe.tap) + missed, style)]
+        cells += [Text(clean(probe.reduction))] if several else []
+        cells += [Text(str(probe.features_used)), Text(penalty)] if numbers else []
+        cells += [Text(percent(probe.error["valid"])), Text(percent(probe.error["test"]), style)]
+        if bars:
+            cells.append(Text("█" * full + "·" * (_BAR - full), "green" if row.share < 0.5 else "red"))
         grid.add_row(*cells)
     console.print(grid)
     console.print(Text(clean(table.verdict), "bold"))

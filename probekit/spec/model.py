@@ -130,6 +130,9 @@ class Spec(Section):
         ]
         for key, components, single in groups:
             found |= {(key,) if single else (f"{key}s", name): component for name, component in components.items()}
+        found |= {("reports", str(number)): report for number, report in enumerate(self.reports)}
+        for path, component in list(found.items()):
+            found |= _nested(path, component)
         return found
 
 
@@ -149,6 +152,16 @@ NOT_BUILT_YET = {
     "model.checkpoints": "several checkpoints",
 }
 """Keys of the design that a later version brings; a spec that gives one is told so."""
+
+
+def _nested(path: tuple[str, ...], component: Component) -> dict[tuple[str, ...], Component]:
+    """Return the components that are fields of a component, at any depth, by their paths."""
+    found: dict[tuple[str, ...], Component] = {}
+    for name in type(component).model_fields:
+        inner = getattr(component, name)
+        if isinstance(inner, Component):
+            found |= {(*path, name): inner, **_nested((*path, name), inner)}
+    return found
 
 
 def _named(one: T | None, several: dict[str, T] | None) -> dict[str, T]:

@@ -44,7 +44,11 @@ class Splits(Section):
     limit: dict[Name, int] = Field(
         default_factory=dict, description="at most so many examples of a split, drawn by the seed"
     )
-    allow_leakage: bool = Field(False, description="go on when an example or its content is in train and in test")
+    allow_leakage: bool = Field(
+        False,
+        description="go on, with a warning, when an id, a content or a group is in two splits, or one content has two "
+        "labels",
+    )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="of all draws")
 
     @model_validator(mode="after")

@@ -25,6 +25,13 @@ def test_no_line_is_wider_than_the_terminal(hostile, width):
     assert max(cell_len(line) for line in TerminalReport().render(hostile, width=width).splitlines()) <= width
 
 
+def test_a_narrow_terminal_keeps_names_and_errors_whole(make, probe):
+    text = TerminalReport().render(make([probe("layer1", 0.123), probe("layer2", 0.456)]), width=40)
+    assert "layer1" in text
+    assert "12.3 %" in text
+    assert "█" not in text
+
+
 def test_colours_only_when_asked(hostile):
     assert "\x1b[" in TerminalReport().render(hostile, width=80, colour=True)
 
