@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from probekit.probes.softmax_regression import Axes
+    from probekit.probes.axes import Axes
 
 PENALTY_PATH = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
 """The λ that ``penalty: auto`` tries."""
@@ -99,7 +99,7 @@ class LinearProbe(Probe):
         """Fit every λ of every target; targets with the same training rows share the standardised features."""
         import torch
 
-        from probekit.probes.softmax_regression import Axes
+        from probekit.probes.axes import Axes
 
         groups: dict[bytes, list[int]] = {}
         for index, target in enumerate(targets):

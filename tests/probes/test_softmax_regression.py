@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
+from probekit.probes import axes as axes_module
 from probekit.probes import softmax_regression
-from probekit.probes.softmax_regression import Axes, minimise, solve_bias
+from probekit.probes.axes import Axes
+from probekit.probes.newton import solve_bias
+from probekit.probes.softmax_regression import minimise
 
 
 def solve(X, y, classes, penalties, tolerance=1e-6, max_passes=3000):
@@ -159,8 +162,8 @@ def test_newton_finishes_what_descent_leaves(monkeypatch):
 
 
 def test_more_features_than_the_exact_axes_are_sketched(monkeypatch):
-    monkeypatch.setattr(softmax_regression, "_EXACT", 64)
-    monkeypatch.setattr(softmax_regression, "_SKETCH_RANK", 16)
+    monkeypatch.setattr(axes_module, "EXACT", 64)
+    monkeypatch.setattr(axes_module, "SKETCH_RANK", 16)
     X, y = blobs(300, 100, 3)
     fit = solve(X, y, 3, [1e-2], tolerance=1e-5)
     assert float(fit.objective[0]) == pytest.approx(reference(X, y, 1e-2)[2], rel=2e-5)
