@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probekit.data.question import ask
-from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, nearest
+from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, UserError, nearest
 from probekit.features import Runner, extract, try_taps
 from probekit.measure import Measurement
 from probekit.provenance import environment, reproduce_command
@@ -87,9 +87,17 @@ def run_spec(loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Con
         console: how the run speaks; default: not at all.
 
     Raises:
-        SpecError, InputError, MachineError: what the user can mend; no result was written then.
+        SpecError, InputError, MachineError: what the user can mend, at its place in the spec where it has one; no
+            result was written then.
     """
-    spec, console = loaded.spec, console or Console()
+    try:
+        return _run(loaded, plugins, directory, console or Console())
+    except UserError as error:
+        raise type(error)(*map(loaded.placed, error.problems)) from error
+
+
+def _run(loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Console) -> Outcome:
+    spec = loaded.spec
     started, clock = datetime.now(UTC), time.monotonic()
     _refuse_unwritable(directory)
     with _kept_warnings() as told:

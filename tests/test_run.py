@@ -260,8 +260,19 @@ def test_a_tap_with_too_many_features_is_refused_with_the_numbers(small):
     with pytest.raises(SpecError) as caught:
         small("taps=[conv2d, relu_1]", "reduction={kind: flatten}", "max_features=2000")
     assert [str(problem) for problem in caught.value.problems] == [
-        "max_features: tap 'relu_1' has 2048 features under 'default', the limit is 2000; "
+        "--set max_features=2000: max_features: tap 'relu_1' has 2048 features under 'default', the limit is 2000; "
         "use {kind: pool} or {kind: subset, features: 1000}, or raise max_features"
+    ]
+
+
+def test_what_is_found_in_a_run_is_told_at_its_place_in_the_spec(specs, tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(SPEC + "taps:\n  - linear\n  - linaer\n  - {op: Rellu}\n")
+    with pytest.raises(SpecError) as caught:
+        go(path, tmp_path / "run", environ={"MODEL": str(specs / "models" / "digits_convnet.onnx")})
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{path}:11:5: taps[1]: the model has no tensor 'linaer'; did you mean 'linear'?",
+        f"{path}:12:10: taps[2].op: no tensor that can be tapped comes from 'Rellu'; did you mean 'Relu'?",
     ]
 
 

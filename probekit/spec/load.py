@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,14 @@ from probekit.errors import Problem, SpecError, described
 from probekit.sections import SpecContext
 from probekit.spec import yaml_loader
 from probekit.spec.checks import check_tree
-from probekit.spec.messages import found, problems_of
+from probekit.spec.messages import Found, found, problems_of
 from probekit.spec.model import DEFAULTS, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from probekit.sections import Lookup
-    from probekit.spec.messages import Found
+
 
 SOFT = {"PK-Y33", "PK-M47"}
 """What stops a run but is only told by ``probekit validate``: an unset variable, code that is not trusted."""
@@ -39,6 +39,7 @@ class LoadedSpec:
         text: the file's own text.
         settings: what ``--set`` changed, as the user wrote it.
         digest: blake2b of text and settings.
+        places: where the spec's fields stand.
     """
 
     spec: Spec
@@ -46,6 +47,14 @@ class LoadedSpec:
     text: str
     settings: tuple[str, ...]
     digest: str
+    places: Places = field(repr=False)
+
+    def placed(self, problem: Problem) -> Problem:
+        """Return a problem that was found later with the place of its field, where the spec or a setting holds it."""
+        path = tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", problem.field))
+        if problem.file or not path or not self.places.holds(path[:1]):
+            return problem
+        return self.places.of(Found(path, problem))
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def check_spec(
     document = yaml_loader.load(text, file)
     tree = copy.deepcopy(document.value)
     overrides, problems = _apply(tree, settings)
-    places = _Places(document, overrides)
+    places = Places(document, overrides)
     filled = _with_defaults(tree, Path(path).stem)
     context = SpecContext(plugins, Path(path).resolve().parent, dict(os.environ if environ is None else environ))
     spec, wrong = _validated(filled, context)
@@ -125,7 +134,7 @@ def check_spec(
         ordered = sorted(set(problems), key=lambda p: (p.file, p.line, p.column, str(p)))
         return CheckedSpec(None, tuple(ordered))
     digest = hashlib.blake2b("\0".join([text, *settings]).encode(), digest_size=16).hexdigest()
-    return CheckedSpec(LoadedSpec(spec, file, text, tuple(settings), digest), ())
+    return CheckedSpec(LoadedSpec(spec, file, text, tuple(settings), digest, places), ())
 
 
 def _validated(filled: Mapping[str, Any], context: SpecContext) -> tuple[Spec | None, list[Found]]:
@@ -185,7 +194,7 @@ def _key(node: Any, part: str, path: yaml_loader.Path) -> Any:
 
 
 @dataclass(frozen=True)
-class _Places:
+class Places:
     """Where things stand: in the file or in a setting.
 
     Args:
@@ -204,6 +213,10 @@ class _Places:
         keys = self.document.keys
         place = keys[found.path] if found.at_key and found.path in keys else self.document.place(found.path)
         return found.problem.at(self.document.file, place.line, place.column)
+
+    def holds(self, path: yaml_loader.Path) -> bool:
+        """Say whether the file or a setting holds a path."""
+        return path in self.document.values or bool(self._setting(path))
 
     def line(self, path: yaml_loader.Path) -> str:
         """Say in which line a path stands."""
