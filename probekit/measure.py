@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from probekit.errors import MachineError, ProbekitWarning, UserError
+from probekit.errors import MachineError, ProbekitWarning, UserError, listed
 from probekit.probes.metrics import losses, score_all
 from probekit.probes.model_scores import classes_of_output, predict, score_model
 from probekit.results import CertificateRecord, ModelResult, ProbeResult
@@ -100,6 +100,7 @@ class Measurement:
         Raises:
             MachineError: the machine gave out, which no other probe would survive.
         """
+        wide: list[str] = []
         start, done, total = time.monotonic(), 0, len(sets) * len(probes)
         train = np.searchsorted(self.question.rows, self.question.parts[TRAIN])
         for one, raw in zip(sets, features, strict=True):
@@ -108,7 +109,13 @@ class Measurement:
             if matrix is None:
                 done += len(probes)
                 continue
-            _warn_of(one, matrix, len(train))
+            if not np.ptp(matrix, axis=0).any():
+                text = (
+                    f"tap {one.label} ({one.reduction}): every feature is constant; its probe says the commonest class"
+                )
+                warnings.warn(text, ProbekitWarning, stacklevel=2)
+            if len(train) < matrix.shape[1]:
+                wide.append(f"{one.label} ({matrix.shape[1]})")
             for name, probe in probes.items():
                 fitted = self._attempt(f"{where} {name}", functools.partial(probe.fit, matrix, self.question.targets))
                 if fitted is not None:
@@ -116,6 +123,9 @@ class Measurement:
                         yield self._score(model, one, name, matrix, probe_fitted, target)
                 done += 1
                 tell(f"{model}: probes", done, total)
+        if wide:
+            text = f"{model}: more features than the {len(train)} training rows at {listed(wide, 8)}"
+            warnings.warn(text, ProbekitWarning, stacklevel=2)
         self.seconds += time.monotonic() - start
 
     def _attempt(self, where: str, make: Callable[[], T]) -> T | None:
@@ -155,6 +165,12 @@ class Measurement:
             certificate=CertificateRecord(**vars(fitted.certificate)),
             seconds=fitted.seconds,
         )
+        if fitted.certificate.status == "missed":
+            text = (
+                f"tap {one.label} ({one.reduction}): the probe for {target.factor} is not proven to be at its optimum "
+            )
+            text += f"(bound {fitted.certificate.gap:.1e} nats); it is not ranked"
+            warnings.warn(text, ProbekitWarning, stacklevel=2)
         if result.error[TEST] >= self.question.headline(self.question.baseline(target))[TEST]:
             where = f"tap {one.label} ({one.reduction})"
             text = f"{where}: the probe for {target.factor} does no better than the commonest class"
@@ -174,15 +190,6 @@ class Measurement:
 
 def _learned(one: FeatureSet, features: FloatArray, train: IntArray) -> FloatArray:
     return features if one.learned is None else one.learned.fit(features[train])(features)
-
-
-def _warn_of(one: FeatureSet, features: FloatArray, train: int) -> None:
-    where = f"tap {one.label} ({one.reduction})"
-    if not np.ptp(features, axis=0).any():
-        text = f"{where}: every feature is constant; its probe says the commonest class"
-        warnings.warn(text, ProbekitWarning, stacklevel=3)
-    if train < features.shape[1]:
-        warnings.warn(f"{where}: {train} training rows for {features.shape[1]} features", ProbekitWarning, stacklevel=3)
 
 
 def _by_metric(by_split: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -250,6 +250,20 @@ def test_a_probe_that_fails_loses_only_itself(small, monkeypatch):
     assert outcome.result.provenance["warnings"][-1] == f"the fit failed: {outcome.failures[0]}"
 
 
+def test_a_probe_short_of_its_optimum_is_told_and_not_ranked(small):
+    outcome = small("taps=[linear]", "probe={kind: linear, penalty: 0.0001, max_passes: 2}", "reports=[terminal]")
+    (probe,) = outcome.result.probes
+    assert probe.certificate.status == "missed"
+    (text,) = outcome.result.provenance["warnings"]
+    assert text.startswith("tap linear (flatten): the probe for digit is not proven to be at its optimum (bound ")
+    assert "No probe reached its optimum, so none is ranked." in outcome.printed["terminal"]
+
+
+def test_taps_wider_than_the_training_rows_are_told_in_one_line(small):
+    warned = small("taps=[conv2d, max_pool2d, linear]", "reduction={kind: flatten}").result.provenance["warnings"]
+    assert warned == ["default: more features than the 899 training rows at 'conv2d (1024)'"]
+
+
 def test_when_every_probe_fails_the_run_says_so(small, monkeypatch):
     monkeypatch.setattr(LinearProbe, "fit", lambda *_: 1 / 0)
     with pytest.raises(InputError, match="the fit failed: default linear flatten default: ZeroDivisionError"):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from probekit.components import Certificate, FittedProbe, FloatArray, IntArray, Probe, Target
-from probekit.errors import ProbekitWarning
 from probekit.hookspecs import hookimpl
 from probekit.probes.metrics import cross_entropy, error_rate
 from probekit.sections import fault
@@ -158,9 +156,6 @@ class LinearProbe(Probe):
     def _choose(self, fits: list[FittedLinear], features: FloatArray, codes: IntArray) -> FittedLinear:
         score = {"cross_entropy": cross_entropy, "error": error_rate}[self.choose_by]
         proven = [fit for fit in fits if fit.certificate.status == "proven"]
-        if not proven:
-            text = f"no λ of {[fit.penalty for fit in fits]} reached the tolerance in {self.max_passes} passes"
-            warnings.warn(text, ProbekitWarning, stacklevel=2)
         return min(proven or fits, key=lambda fit: score(fit.logits(features), codes))
 
 
