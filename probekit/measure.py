@@ -165,16 +165,14 @@ class Measurement:
             certificate=CertificateRecord(**vars(fitted.certificate)),
             seconds=fitted.seconds,
         )
+        where = f"tap {one.label} ({one.reduction}): the probe for {target.factor}"
         if fitted.certificate.status == "missed":
-            text = (
-                f"tap {one.label} ({one.reduction}): the probe for {target.factor} is not proven to be at its optimum "
-            )
-            text += f"(bound {fitted.certificate.gap:.1e} nats); it is not ranked"
+            gap = fitted.certificate.gap
+            bound = "" if gap is None else f" (bound {gap:.1e} nats)"
+            text = f"{where} is not proven to be at its optimum{bound}; it is not ranked"
             warnings.warn(text, ProbekitWarning, stacklevel=2)
         if result.error[TEST] >= self.question.headline(self.question.baseline(target))[TEST]:
-            where = f"tap {one.label} ({one.reduction})"
-            text = f"{where}: the probe for {target.factor} does no better than the commonest class"
-            warnings.warn(text, ProbekitWarning, stacklevel=2)
+            warnings.warn(f"{where} does no better than the commonest class", ProbekitWarning, stacklevel=2)
         key = str(len(self.keys))
         self.keys[key] = {part: getattr(result, part) for part in _IDENTITY}
         self.predicted[key] = logits.argmax(axis=1)
