@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,19 @@ def nearest(name: str, choices: Iterable[str], label: str = "valid") -> str:
         return f"did you mean {lower[close[0]]!r}?"
     shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
     return f"{label}: {shown}" if known else f"{label}: none"
+
+
+def absent_file(path: Path, field: str = "", suffix: str = "", more: str = "") -> Problem:
+    """Return the problem of a file that is not there, with the nearest name in its folder.
+
+    Args:
+        path: where it should be.
+        field: the spec's field that names it.
+        suffix: only files that end so are named.
+        more: what else was looked for, after the path.
+    """
+    names = [entry.name for entry in path.parent.glob(f"*{suffix}")] if path.parent.is_dir() else []
+    return Problem("PK-M01", f"no file {str(path)!r}{more}", nearest(path.name, names, "there"), field)
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from probekit.errors import InputError, Problem, nearest
+from probekit.errors import InputError, Problem, absent_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,7 @@ def refuse_absent(path: Path, suffix: str, field: str) -> None:
         InputError: ``PK-M01``.
     """
     if not path.is_file():
-        names = [entry.name for entry in path.parent.glob(f"*{suffix}")] if path.parent.is_dir() else []
-        raise InputError(Problem("PK-M01", f"no file {str(path)!r}", nearest(path.name, names, "there"), field))
+        raise InputError(absent_file(path, field, suffix))
 
 
 def refuse_what_is_no_model(path: Path, field: str) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 from probekit.components import Array, Dataset, Examples
 from probekit.data.pixels import Pixels, Spread
 from probekit.data.tables import read_table
-from probekit.errors import InputError, Problem, listed, nearest
+from probekit.errors import InputError, Problem, absent_file, listed, nearest
 from probekit.hookspecs import hookimpl
 from probekit.sections import Section, SpecPath
 
@@ -108,8 +108,7 @@ def _load_file(path: Path) -> Array | dict[str, Array]:
             array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
             return array
     except FileNotFoundError:
-        names = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise InputError(Problem("PK-M01", f"no file {str(path)!r}", nearest(path.name, names, "there"))) from None
+        raise InputError(absent_file(path)) from None
     except _DAMAGED as error:
         if "pickle" in str(error) or "Python objects" in str(error):
             what = f"{str(path)!r} holds pickled objects or is no NumPy file; pickles are not read, they can run code"

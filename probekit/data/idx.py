@@ -15,7 +15,7 @@ from pydantic import Field
 from probekit.components import Array, Dataset, Examples
 from probekit.data.arrays import ArrayExamples
 from probekit.data.pixels import Pixels, Spread
-from probekit.errors import InputError, Problem, listed, nearest
+from probekit.errors import InputError, Problem, absent_file, listed
 from probekit.hookspecs import hookimpl
 from probekit.sections import Section, SpecPath
 
@@ -28,10 +28,9 @@ def read_idx(path: Path) -> Array:
     Raises:
         InputError: ``PK-M01`` it is absent, ``PK-L23`` it is no IDX file, or shorter or longer than its header says.
     """
-    names = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
     found = next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
     if found is None:
-        raise InputError(Problem("PK-M01", f"no file {str(path)!r}, nor with .gz", nearest(path.name, names, "there")))
+        raise InputError(absent_file(path, more=", nor with .gz"))
     raw = found.read_bytes()
     if raw[:2] == b"\x1f\x8b":
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probekit.errors import InputError, MachineError, Problem, listed, nearest
+from probekit.errors import InputError, MachineError, Problem, absent_file, listed, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +24,7 @@ def read_table(path: Path) -> dict[str, Array]:
         MachineError: ``PK-E01``: a .parquet file without pyarrow.
     """
     if not path.is_file():
-        names = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise InputError(Problem("PK-M01", f"no file {str(path)!r}", nearest(path.name, names, "there")))
+        raise InputError(absent_file(path))
     return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
 
 

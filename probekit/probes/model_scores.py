@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probekit.errors import InputError, Problem, listed
+from probekit.errors import InputError, Problem, absent_file, listed
 from probekit.probes.metrics import balanced_error
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def classes_of_output(output: ModelOutput, labels: Labels, entries: int) -> IntA
     if output.classes_file is not None:
         path = Path(output.classes_file)
         if not path.is_file():
-            raise InputError(Problem("PK-M01", f"no file {output.classes_file!r}", field="model.output.classes_file"))
+            raise InputError(absent_file(path, "model.output.classes_file"))
         names = path.read_text(encoding="utf-8").split("\n")
         names = names[:-1] if names[-1] == "" and len(names) == entries + 1 else names
         field = "model.output.classes_file"

@@ -88,7 +88,7 @@ def test_text_on_every_colour_can_be_read():
         assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
-def test_a_browser_without_network_shows_it_and_opens_no_dialog(hostile, tmp_path, need):
+def test_a_browser_shows_the_page_and_finds_no_script_in_it(hostile, tmp_path, need):
     chromium = shutil.which("chromium")
     need(chromium is not None, "apt-get install chromium")
     (tmp_path / "report.html").write_text(HtmlReport().render(hostile), encoding="utf-8")
