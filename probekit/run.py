@@ -14,7 +14,7 @@ import numpy as np
 
 from probekit.data.question import ask
 from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, UserError, nearest
-from probekit.features import Runner, extract, try_taps
+from probekit.features.extraction import Runner, extract, try_taps
 from probekit.measure import Measurement
 from probekit.provenance import environment, reproduce_command
 from probekit.reductions.assign import assign_reductions

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from probekit import Plugins, load_spec, run_spec
 from probekit.data.question import ask
-from probekit.features import Runner, extract, try_taps
+from probekit.features.extraction import Runner, extract, try_taps
 from probekit.probes.linear import LinearProbe
 from probekit.reductions.assign import assign_reductions
 from probekit.taps import choose_taps

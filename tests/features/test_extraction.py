@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probekit import features
+from probekit.features import extraction as features
 from probekit.components import Backend, Examples, Graph, InputBinding, ModelInput, Tap, TapFunction
 from probekit.errors import InputError, MachineError, ProbekitWarning, SpecError, UserError
-from probekit.features import Extracted, Runner, available_memory, extract, try_taps
+from probekit.features.extraction import Extracted, Runner, available_memory, extract, try_taps
 from probekit.reductions.assign import FeatureSet
 from probekit.steps import Flatten, Max, Mean, Program
 from probekit.taps import ChosenTap
