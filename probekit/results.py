@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+
+from probekit.durable import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,19 +135,6 @@ def load_result(directory: str | Path) -> RunResult:
     return RunResult.model_validate_json((Path(directory) / "results.json").read_text(encoding="utf-8"))
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, synced, then renamed."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def text_tensor(values: Array) -> Array:
     """Return text as uint8, shape (values, longest): UTF-8, padded with zeros."""
     encoded = np.array([str(value).encode() for value in values] or [b""], dtype=np.bytes_)
@@ -163,10 +150,11 @@ def write_predictions(
     predictions: Mapping[str, IntArray],
     losses: Mapping[str, Array],
     keys: Mapping[str, Mapping[str, Any]],
+    positions: IntArray | None = None,
 ) -> None:
-    """Write every example's labels and predictions as one safetensors file.
+    """Write every feature row's labels and predictions as one safetensors file.
 
-    Tensors, one row per example of any split: ``id`` and ``group`` (uint8, UTF-8 padded with zeros); ``split`` (uint8,
+    Tensors, one row per example of any split, or per position of it: ``position`` (int32, where rows are positions); ``id`` and ``group`` (uint8, UTF-8 padded with zeros); ``split`` (uint8,
     position in the facts' ``splits``); ``label.FACTOR``, ``predicted.K`` (int32, class, -1 for none); ``loss.K``
     (float32, nats, NaN without a label). K counts the facts' ``predictions``, which say whose they are. The facts
     are JSON under the metadata's key ``probekit``.
@@ -179,6 +167,8 @@ def write_predictions(
     tensors: dict[str, Array] = {"id": text_tensor(ids), "split": split}
     if groups is not None:
         tensors["group"] = text_tensor(groups)
+    if positions is not None:
+        tensors["position"] = positions.astype(np.int32)
     tensors |= {f"label.{name}": codes.astype(np.int32) for name, codes in labels.items()}
     tensors |= {f"predicted.{key}": codes.astype(np.int32) for key, codes in predictions.items()}
     tensors |= {f"loss.{key}": values.astype(np.float32) for key, values in losses.items()}
