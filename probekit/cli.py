@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import signal
 import sys
 import tempfile
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from probekit import __version__
+from probekit.cli_cache import cache
 from probekit.errors import EXIT_CODES, MachineError, Problem, SpecError, UserError, nearest
+from probekit.terminal import progress, say, stopping_after_range, terminal_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
     from probekit.components import Tap
@@ -56,6 +59,8 @@ def cli() -> None:
     """
 
 
+cli.add_command(cache)
+
 _spec_argument = click.argument("spec", type=click.Path())
 _settings = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the spec: --set splits.seed=1"
@@ -71,8 +76,24 @@ _trust = click.option(
 @_settings
 @_trust
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def run(spec: str, output: Path | None, settings: tuple[str, ...], trust_code: bool, quiet: bool) -> None:
+@click.option("--no-wait", is_flag=True, help="Do not wait for another run that extracts from the same model.")
+@click.option("--in-process", is_flag=True, help="Extract in this process, not in one of its own.")
+@click.option("--lock-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for it so long at most.")
+def run(
+    spec: str,
+    output: Path | None,
+    settings: tuple[str, ...],
+    trust_code: bool,
+    quiet: bool,
+    no_wait: bool,
+    in_process: bool,
+    lock_timeout: float | None,
+) -> None:
     """Run a spec: read the model's tensors once, fit every probe, write the reports.
+
+    Features are kept in the store: what was extracted before is not extracted again, and a run that was stopped goes
+    on where it was when the same command is typed again. Ctrl-C ends a run after the row range that it is at; a
+    second one ends it at once.
 
     \b
     Examples:
@@ -86,13 +107,42 @@ def run(spec: str, output: Path | None, settings: tuple[str, ...], trust_code: b
     plugins = Plugins()
     loaded = load_spec(spec, plugins, settings, trust_code=trust_code)
     directory = output if output is not None else Path("runs") / loaded.spec.name
-    width, colour = _terminal()
-    outcome = run_spec(loaded, plugins, directory, Console(_progress(quiet), width, colour))
+    width, colour = terminal_size()
+    with progress(quiet=quiet) as tell:
+        console = Console(tell, width, colour, say=say, isolate=not in_process)
+        with stopping_after_range(console.stop):
+            outcome = run_spec(loaded, plugins, directory, console, 0.0 if no_wait else lock_timeout)
     for text in outcome.printed.values():
         click.echo(text, nl=False)
     click.echo(f"{outcome.directory}: {', '.join(sorted(p.name for p in directory.iterdir() if p.is_file()))}")
     if outcome.failures:
         sys.exit(1)
+
+
+@cli.command()
+@_spec_argument
+@_settings
+@_trust
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def plan(spec: str, settings: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
+    """Say what a run would do: what the store holds, what is stale and why, what the rest costs.
+
+    A few rows are run through the model to see shapes and speed; nothing is kept.
+    """
+    from probekit.planning import make_plan, plan_lines
+    from probekit.plugins import Plugins
+    from probekit.spec import load_spec
+
+    loaded = load_spec(spec, Plugins(), settings, trust_code=trust_code)
+    try:
+        made = make_plan(loaded.spec)
+    except UserError as error:
+        raise type(error)(*map(loaded.placed, error.problems)) from error
+    if as_json:
+        click.echo(json.dumps(made.to_json(), indent=1))
+        return
+    for line in plan_lines(made):
+        click.echo(line)
 
 
 @cli.command()
@@ -123,7 +173,7 @@ def taps(model: str, pattern: str, settings: tuple[str, ...], trust_code: bool, 
     if as_json:
         click.echo(json.dumps({name: [vars(tap) for tap in some] for name, some in chosen.items()}, indent=1))
         return
-    width, _ = _terminal()
+    width, _ = terminal_size()
     for name, some in chosen.items():
         for line in tap_lines(name if len(chosen) > 1 else "", some, width):
             click.echo(line)
@@ -228,37 +278,6 @@ def _as_json(problem: Problem) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _terminal() -> tuple[int, bool]:
-    """Return the terminal's width and whether it may have colours (NO_COLOR and FORCE_COLOR are heeded)."""
-    import os
-    import shutil
-
-    interactive = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    colour = bool(os.environ.get("FORCE_COLOR")) or (interactive and not os.environ.get("NO_COLOR"))
-    return shutil.get_terminal_size((100, 24)).columns, colour
-
-
-def _progress(quiet: bool) -> Callable[[str, int, int], None]:
-    """Return a function that tells how far a stage is: one live line on a terminal, a line per tenth elsewhere."""
-    if quiet:
-        return lambda *_: None
-    if sys.stderr.isatty():
-
-        def live(stage: str, done: int, total: int) -> None:
-            click.echo(f"\r\x1b[K{stage} {done:,} of {total:,}" + ("\n" if done >= total else ""), nl=False, err=True)
-
-        return live
-    told: dict[str, int] = {}
-
-    def plain(stage: str, done: int, total: int) -> None:
-        tenth = 10 * done // max(total, 1)
-        if told.get(stage) != tenth:
-            told[stage] = tenth
-            click.echo(f"{stage} {done:,} of {total:,}", err=True)
-
-    return plain
-
-
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as signal handlers are called
     raise SystemExit(143)
 
@@ -278,8 +297,8 @@ def main() -> None:
         if sys.stdout is not stdout:
             sys.exit(0)  # click puts another one there when the reader has gone, as with `| head`
         raise
-    except click.Abort:
-        click.echo("interrupted", err=True)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"interrupted; what was extracted is kept. To go on, type: {shlex.join(_typed())}", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -293,6 +312,10 @@ def main() -> None:
         if not problems:
             click.echo(f"this is a fault of probekit; the details are in {_crash_file()}", err=True)
         sys.exit(code)
+
+
+def _typed() -> list[str]:
+    return ["probekit", *sys.argv[1:]]
 
 
 def _mendable(error: Exception) -> tuple[tuple[Problem, ...], int]:

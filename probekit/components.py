@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
-from probekit.sections import Component, Section, SpecPath, fault, runtime_option
+from probekit.errors import InputError, Problem
+from probekit.sections import Component, Name, Section, SpecPath, fault, runtime_option, told_by_fingerprint
+from probekit.steps import Masks, run_program
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -46,6 +50,7 @@ class Tap:
         layout: one letter an axis, batch axis included (``NCHW``, ``NTC`` ...); empty where it is not certain.
         depth: position in execution order, from 0.
         untappable: why it cannot be tapped; empty when it can.
+        batch_axis: the axis that ``shape`` leaves out; the N of ``layout``.
     """
 
     name: str
@@ -55,6 +60,7 @@ class Tap:
     layout: str = ""
     depth: int = 0
     untappable: str = ""
+    batch_axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,14 +152,50 @@ class ModelOutput(Section):
     )
 
 
+class CheckpointFiles(Section):
+    """Checkpoints that are found by a pattern, in the order of their steps."""
+
+    glob: SpecPath = Field(description="the files: ``ckpt/step_*.safetensors``; only ``*`` and ``?`` are special")
+    step: str = Field(
+        "*",
+        description="where the step stands in a file's name without its ending: ``step_*``; a checkpoint's name is "
+        "what ``*`` stands for",
+    )
+
+
+NamedCheckpoints = Annotated[dict[Name, SpecPath | None], Field(min_length=1)]
+"""Checkpoints by name; None stands for the model as it is."""
+
+_NAMED_CHECKPOINTS: TypeAdapter[dict[str, str | None]] = TypeAdapter(NamedCheckpoints)
+
 TapFunction = Callable[[Feed], Mapping[str, Array]]
 """From the model's inputs for one batch to the activations {tap name: (batch, ...)}."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One feature matrix that a pass over the model is to give.
+
+    Args:
+        tap: with the shape, layout and batch axis that a trial run saw.
+        program: from its activation to features.
+        width: features that the program gives.
+    """
+
+    tap: Tap
+    program: Program
+    width: int
+
+
+ReducedFunction = Callable[[Feed, Masks], Sequence[FloatArray]]
+"""From the model's inputs and the masks of one batch to the features of all that is wanted, each (rows, width)."""
 
 
 class Backend(Component):
     """A frozen model in the runtime that runs it.
 
-    A third party writes :meth:`signature`, :meth:`graph`, :meth:`open` and :meth:`fingerprint`.
+    A third party writes :meth:`signature`, :meth:`graph`, :meth:`open` and :meth:`fingerprint`. A runtime that can
+    reduce activations itself also overrides :meth:`open_reduced`.
     """
 
     category: ClassVar[str] = "backend"
@@ -162,8 +204,29 @@ class Backend(Component):
         default_factory=dict,
         description="what each input of the model is fed; default: the dataset's input of that name, or its only one",
     )
-    output: ModelOutput | None = Field(None, description="the model's own prediction, for comparison with the probes")
+    output: ModelOutput | None = told_by_fingerprint(None, "the model's own prediction, for comparison with the probes")
+    checkpoints: NamedCheckpoints | CheckpointFiles | None = told_by_fingerprint(
+        None,
+        "files with other parameters of the same model: {NAME: FILE, ...}, null for the model as it is, or "
+        "{glob: PATTERN, step: PATTERN}; each is probed",
+    )
     batch_size: int = runtime_option(64, "examples in one forward pass", ge=1, le=1_000_000)
+
+    @field_validator("checkpoints", mode="wrap")
+    @classmethod
+    def _named_or_found(cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
+        if not isinstance(value, dict):
+            return handler(value)
+        # A pattern would pass as two files that are called 'glob' and 'step'.
+        if "glob" in value:
+            return CheckpointFiles.model_validate(value, context=info.context)
+        return _NAMED_CHECKPOINTS.validate_python(value, context=info.context)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that shape values, without paths: the fingerprint tells what the files hold."""
+        told = type(self).model_fields
+        paths = {name for name, info in told.items() if _is_path(info) or _holds_path(info.annotation)}
+        return {name: value for name, value in super().identity().items() if name not in paths}
 
     @abstractmethod
     def signature(self) -> tuple[ModelInput, ...]:
@@ -190,13 +253,75 @@ class Backend(Component):
             model's own dtype, that nothing changes afterwards, with the batch as first axis.
         """
 
+    @contextmanager
+    def open_reduced(self, wanted: Sequence[Wanted]) -> Iterator[ReducedFunction]:
+        """Load the model and return the function that runs it and gives features only.
+
+        This one runs the taps' programs in NumPy. A runtime that overrides it must give the same features.
+
+        Args:
+            wanted: what each call gives, in this order; several may have one tap.
+
+        Yields:
+            a function from one batch of inputs and its masks, {name: (batch, ...)}, to one array per wanted.
+        """
+        with self.open(list(dict.fromkeys(one.tap.name for one in wanted))) as run:
+
+            def reduced(feed: Feed, masks: Masks) -> list[FloatArray]:
+                found = run(feed)
+                return [run_program(one.program, found[one.tap.name], masks) for one in wanted]
+
+            yield reduced
+
+    def compare(self, wanted: Sequence[Wanted], feed: Feed, masks: Masks) -> dict[str, Any]:  # noqa: ARG002
+        """Return how much reading the taps changes what is computed, for the provenance.
+
+        Args:
+            wanted: what a pass gives.
+            feed: the first batch.
+            masks: of that batch.
+
+        Returns:
+            ``against_unoptimised``: {tap: largest difference from the same tap of the graph without optimisations, as a
+            share of its largest value}; ``output_against_untapped``: the same for the model's first output with and
+            without the taps. Empty where a runtime cannot tell.
+        """
+        return {}
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a digest of the weights and the graph, the same on every machine."""
 
+    def tap_fingerprints(self, taps: Sequence[str]) -> dict[str, str]:
+        """Return, for each tap, a digest of all that its values come from beside the model's inputs.
+
+        This one takes the whole model. A backend that knows better lets models share what they have in common.
+        """
+        whole = self.fingerprint()
+        return {name: f"{whole}:{name}" for name in taps}
+
+    def with_checkpoint(self, path: str) -> Backend:
+        """Return the same model with the parameters of a file.
+
+        Raises:
+            InputError: ``PK-M55``, this kind of model has no checkpoints.
+        """
+        what = f"a model of kind {self.kind!r} takes no checkpoints, got {path!r}"
+        raise InputError(Problem("PK-M55", what, "name several models: models: {NAME: ...}", "model.checkpoints"))
+
     def runtime(self) -> dict[str, Any]:
         """Return what ran, for the provenance: versions, provider or device, threads."""
         return {}
+
+
+def _is_path(info: Any) -> bool:
+    extra = info.json_schema_extra if isinstance(info, FieldInfo) else None
+    return isinstance(extra, dict) and extra.get("format") == "path"
+
+
+def _holds_path(annotation: Any) -> bool:
+    """Return whether a type is a path, or a union, list or mapping of paths."""
+    return any(_is_path(part) or _holds_path(part) for part in get_args(annotation))
 
 
 # --- datasets and label factors --------------------------------------------------------------------------------------
@@ -227,23 +352,35 @@ class Examples:
         """Return ``{input name: (len(rows), ...)}``, the same for the same rows every time."""
         return {name: array[rows] for name, array in self._inputs.items()}
 
-    def row_digests(self, inputs: Mapping[str, Array]) -> list[bytes]:
-        """Return 16 bytes per row that identify the content of ``inputs``, as :meth:`read` returned them."""
-        count = len(next(iter(inputs.values())))
-        digests = [hashlib.blake2b(digest_size=16) for _ in range(count)]
-        for name in sorted(inputs):
-            array = np.ascontiguousarray(inputs[name])
-            head = f"{name}:{array.dtype.str}:{array.shape[1:]}".encode()
-            for row, digest in enumerate(digests):
-                digest.update(head)
-                digest.update(array[row].tobytes())
-        return [digest.digest() for digest in digests]
+    def digests(self, rows: IntArray) -> list[bytes]:
+        """Return 16 bytes per row that identify what :meth:`read` gives for it.
+
+        This one reads the rows. Where decoding is dear, a subclass digests what is decoded, and how.
+        """
+        return row_digests(self.read(rows), len(rows))
+
+
+def row_digests(arrays: Mapping[str, Array], count: int) -> list[bytes]:
+    """Return 16 bytes per row that identify the content of arrays, each (count, ...), and their names and dtypes."""
+    digests = [hashlib.blake2b(digest_size=16) for _ in range(count)]
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        head = f"{name}:{array.dtype.str}:{array.shape[1:]}".encode()
+        for row, digest in enumerate(digests):
+            digest.update(head)
+            digest.update(repr(array[row]).encode() if array.dtype.hasobject else array[row].tobytes())
+    return [digest.digest() for digest in digests]
 
 
 class Dataset(Component):
     """Where the examples come from."""
 
     category: ClassVar[str] = "dataset"
+
+    on_bad_input: Literal["fail", "skip"] = runtime_option(
+        "fail", "an example that cannot be read: 'fail' names it, 'skip' leaves it out and the report counts it"
+    )
+    workers: int = runtime_option(2, "threads that read ahead of the model", ge=0, le=256)
 
     @abstractmethod
     def open(self) -> Examples:
@@ -339,6 +476,49 @@ class LearnedReduction(Reduction):
 # --- probes ----------------------------------------------------------------------------------------------------------
 
 
+class FeatureMatrix(Protocol):
+    """The features of one tap, (rows, features), float32, held or read from the store as they are needed.
+
+    ``numpy.asarray(matrix)`` gives all of it.
+    """
+
+    shape: tuple[int, int]
+
+    def read(self, rows: IntArray | slice) -> FloatArray:
+        """Return those rows, in their order."""
+
+    def blocks(self, rows_at_once: int = 8192) -> Iterator[FloatArray]:
+        """Give all rows in order, so many at a time; the arrays must not be written to."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return all rows."""
+
+
+class ArrayMatrix:
+    """Features that are held.
+
+    Args:
+        array: shape (rows, features), float32, C-contiguous.
+    """
+
+    def __init__(self, array: FloatArray) -> None:
+        self.array = array
+        self.shape: tuple[int, int] = (array.shape[0], array.shape[1])
+
+    def read(self, rows: IntArray | slice) -> FloatArray:
+        """Index the array."""
+        return self.array[rows]
+
+    def blocks(self, rows_at_once: int = 8192) -> Iterator[FloatArray]:
+        """Give views of the array."""
+        for start in range(0, len(self.array), rows_at_once):
+            yield self.array[start : start + rows_at_once]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return the array."""
+        return np.array(self.array, dtype=dtype, copy=copy)
+
+
 @dataclass(frozen=True)
 class Target:
     """What one head group has to predict: the labels of one factor, true or controlled.
@@ -400,11 +580,12 @@ class Probe(Component):
     category: ClassVar[str] = "probe"
 
     @abstractmethod
-    def fit(self, features: FloatArray, targets: Sequence[Target]) -> list[FittedProbe]:
+    def fit(self, features: FeatureMatrix, targets: Sequence[Target]) -> list[FittedProbe]:
         """Fit all targets on the same features, choosing on each target's valid rows.
 
         Args:
-            features: shape (rows, features), float32, finite.
+            features: shape (rows, features), float32, finite. Unless it is an :class:`ArrayMatrix`, it is larger than the
+                memory that a run may take.
             targets: all that is asked of this tap.
 
         Returns:

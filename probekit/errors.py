@@ -61,6 +61,9 @@ class UserError(Exception):
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.problems
+
 
 class SpecError(UserError):
     """The spec or the command line is wrong; no probe was fitted."""

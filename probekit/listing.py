@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from probekit.components import Backend
 from probekit.errors import SpecError
-from probekit.features.extraction import Runner
+from probekit.features.runner import Runner
 from probekit.report.page import clean
 from probekit.spec import load_spec
 from probekit.spec.messages import problems_of

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from probekit.errors import MachineError, ProbekitWarning, UserError, listed
+from probekit.components import ArrayMatrix
+from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, UserError, listed
 from probekit.probes.metrics import losses, score_all
 from probekit.probes.model_scores import classes_of_output, predict, score_model
 from probekit.results import CertificateRecord, ModelResult, ProbeResult
@@ -18,11 +19,24 @@ from probekit.spec.splits import TEST, TRAIN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from probekit.components import Array, FittedProbe, FloatArray, IntArray, ModelOutput, Probe, Target
+    from probekit.components import (
+        Array,
+        FeatureMatrix,
+        FittedProbe,
+        FloatArray,
+        IntArray,
+        ModelOutput,
+        Probe,
+        Target,
+    )
     from probekit.data.question import Question
     from probekit.reductions.assign import FeatureSet
 
 T = TypeVar("T")
+
+COPIES = 3
+"""Copies of a matrix that a fit holds: as it is, standardised, in its principal axes."""
+_BLOCK_BYTES = 128 << 20
 
 _IDENTITY = ("model", "checkpoint", "tap", "reduction", "factor", "probe", "control", "seed")
 
@@ -45,14 +59,17 @@ class Measurement:
         self.predicted: dict[str, IntArray] = {}
         self.losses: dict[str, Array] = {}
 
-    def score_model(self, model: str, tensor: str, output: ModelOutput, values: FloatArray) -> None:
+    def score_model(
+        self, model: str, checkpoint: str | None, tensor: str, output: ModelOutput, values: FloatArray
+    ) -> None:
         """Score the model's own prediction of a factor.
 
         Args:
             model: its name.
+            checkpoint: the checkpoint's name.
             tensor: the output's name.
             output: the spec's section.
-            values: shape (rows, entries).
+            values: shape (feature rows, entries).
 
         Raises:
             InputError: the output's entries cannot be mapped to the factor's classes.
@@ -66,7 +83,7 @@ class Measurement:
         self.models.append(
             ModelResult(
                 model=model,
-                checkpoint=None,
+                checkpoint=checkpoint,
                 factor=target.factor,
                 output=tensor,
                 scores=scores,
@@ -75,16 +92,18 @@ class Measurement:
             )
         )
         key = str(len(self.keys))
-        self.keys[key] = {"model": model, "checkpoint": None, "output": tensor, "factor": target.factor}
+        self.keys[key] = {"model": model, "checkpoint": checkpoint, "output": tensor, "factor": target.factor}
         self.predicted[key] = predict(values, mapped)
 
     def fit(
         self,
         model: str,
+        checkpoint: str | None,
         sets: Sequence[FeatureSet],
-        features: Sequence[FloatArray],
+        features: Callable[[int], FeatureMatrix],
         probes: Mapping[str, Probe],
         tell: Callable[[str, int, int], None],
+        memory: int | None = None,
     ) -> Iterator[ProbeResult]:
         """Fit every probe to every feature matrix and give each result as it is there.
 
@@ -92,39 +111,44 @@ class Measurement:
 
         Args:
             model: its name.
+            checkpoint: the checkpoint's name.
             sets: what the matrices are.
-            features: one matrix per set.
+            features: gives the matrix of a set, by its number.
             probes: of the spec, by name.
             tell: called with (stage, done, total).
+            memory: bytes that one matrix and what a fit makes of it may take; a larger one is read in every pass;
+                default: no bound.
 
         Raises:
             MachineError: the machine gave out, which no other probe would survive.
         """
         wide: list[str] = []
         start, done, total = time.monotonic(), 0, len(sets) * len(probes)
-        train = np.searchsorted(self.question.rows, self.question.parts[TRAIN])
-        for one, raw in zip(sets, features, strict=True):
-            where = f"{model} {one.label} {one.reduction}"
-            matrix = self._attempt(where, functools.partial(_learned, one, raw, train))
+        train = self.question.places[TRAIN]
+        name = model if checkpoint is None else f"{model}@{checkpoint}"
+        for number, one in enumerate(sets):
+            where = f"{name} {one.label} {one.reduction}"
+            matrix = self._attempt(where, functools.partial(_prepared, one, features(number), train, memory))
             if matrix is None:
                 done += len(probes)
                 continue
-            if not np.ptp(matrix, axis=0).any():
+            if _is_constant(matrix):
                 text = (
                     f"tap {one.label} ({one.reduction}): every feature is constant; its probe says the commonest class"
                 )
                 warnings.warn(text, ProbekitWarning, stacklevel=2)
             if len(train) < matrix.shape[1]:
                 wide.append(f"{one.label} ({matrix.shape[1]})")
-            for name, probe in probes.items():
-                fitted = self._attempt(f"{where} {name}", functools.partial(probe.fit, matrix, self.question.targets))
+            for probe_name, probe in probes.items():
+                fit = functools.partial(probe.fit, matrix, self.question.targets)
+                fitted = self._attempt(f"{where} {probe_name}", fit)
                 if fitted is not None:
                     for target, probe_fitted in zip(self.question.targets, fitted, strict=True):
-                        yield self._score(model, one, name, matrix, probe_fitted, target)
+                        yield self._score((model, checkpoint), one, probe_name, matrix, probe_fitted, target)
                 done += 1
-                tell(f"{model}: probes", done, total)
+                tell(f"{name}: probes", done, total)
         if wide:
-            text = f"{model}: more features than the {len(train)} training rows at {listed(wide, 8)}"
+            text = f"{name}: more features than the {len(train)} training rows at {listed(wide, 8)}"
             warnings.warn(text, ProbekitWarning, stacklevel=2)
         self.seconds += time.monotonic() - start
 
@@ -141,14 +165,20 @@ class Measurement:
             return None
 
     def _score(
-        self, model: str, one: FeatureSet, probe: str, features: FloatArray, fitted: FittedProbe, target: Target
+        self,
+        model: tuple[str, str | None],
+        one: FeatureSet,
+        probe: str,
+        features: FeatureMatrix,
+        fitted: FittedProbe,
+        target: Target,
     ) -> ProbeResult:
-        logits = fitted.logits(features)
+        logits = np.concatenate([fitted.logits(block) for block in _blocks(features)])
         rows = self._rows(target)
         scores = _by_metric({split: score_all(logits[part], target.codes[part]) for split, part in rows.items()})
         result = ProbeResult(
-            model=model,
-            checkpoint=None,
+            model=model[0],
+            checkpoint=model[1],
             tap=one.label,
             reduction=one.reduction,
             factor=target.factor,
@@ -186,8 +216,29 @@ class Measurement:
         return {split: self.question.within(split, target) for split in self.question.parts}
 
 
-def _learned(one: FeatureSet, features: FloatArray, train: IntArray) -> FloatArray:
-    return features if one.learned is None else one.learned.fit(features[train])(features)
+def _prepared(one: FeatureSet, stored: FeatureMatrix, train: IntArray, memory: int | None) -> FeatureMatrix:
+    """Return what probes are fitted on: held where it fits, after its learned reduction where it has one."""
+    needed = COPIES * 4 * stored.shape[0] * stored.shape[1]
+    held = memory is None or needed <= memory
+    if one.learned is not None:
+        if not held:
+            least = f"{needed >> 20} MiB, memory is {(memory or 0) >> 20} MiB"
+            what = f"{one.reduction!r} at {one.label!r} is fitted on {least}"
+            raise InputError(Problem("PK-R03", what, "raise memory:, or name a data-free reduction as its 'of'"))
+        raw = np.asarray(stored)
+        return ArrayMatrix(np.ascontiguousarray(one.learned.fit(raw[train])(raw)))
+    return ArrayMatrix(np.asarray(stored)) if held else stored
+
+
+def _is_constant(matrix: FeatureMatrix) -> bool:
+    """Return whether every feature has one value in all rows."""
+    first = matrix.read(slice(0, 1))
+    return all(bool((block == first).all()) for block in _blocks(matrix))
+
+
+def _blocks(matrix: FeatureMatrix) -> Iterator[FloatArray]:
+    """Give all rows in order, fewer at a time where they are wide."""
+    return matrix.blocks(max(256, min(8192, _BLOCK_BYTES // (4 * matrix.shape[1]))))
 
 
 def _by_metric(by_split: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -154,7 +154,8 @@ def write_predictions(
 ) -> None:
     """Write every feature row's labels and predictions as one safetensors file.
 
-    Tensors, one row per example of any split, or per position of it: ``position`` (int32, where rows are positions); ``id`` and ``group`` (uint8, UTF-8 padded with zeros); ``split`` (uint8,
+    Tensors, one row per example of any split, or per position of it: ``position`` (int32, where rows are positions);
+    ``id`` and ``group`` (uint8, UTF-8 padded with zeros); ``split`` (uint8,
     position in the facts' ``splits``); ``label.FACTOR``, ``predicted.K`` (int32, class, -1 for none); ``loss.K``
     (float32, nats, NaN without a label). K counts the facts' ``predictions``, which say whose they are. The facts
     are JSON under the metadata's key ``probekit``.

@@ -13,21 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probekit.data.question import ask
-from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, UserError, nearest
-from probekit.features.extraction import Runner, extract, try_taps
+from probekit.durable import write_file
+from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, UserError
+from probekit.features.digests import RowDigests
+from probekit.features.extraction import StopRequest
+from probekit.features.isolated import extract_in_child
+from probekit.features.memory import memory_budget
 from probekit.measure import Measurement
 from probekit.provenance import environment, reproduce_command
-from probekit.reductions.assign import assign_reductions
-from probekit.results import GraphRecord, RunResult, TapRecord, write_file, write_predictions
-from probekit.taps import choose_taps
+from probekit.reading import feature_rows, open_store, read_models
+from probekit.results import GraphRecord, RunResult, TapRecord, write_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from probekit.components import Backend, Graph
+    from probekit.components import IntArray
+    from probekit.data.question import Asked, Question
     from probekit.plugins import Plugins
-    from probekit.reductions.assign import FeatureSet
+    from probekit.reading import Reading
     from probekit.spec import LoadedSpec, Spec
 
 
@@ -35,19 +39,29 @@ def _silent(stage: str, done: int, total: int) -> None:
     """Tell nothing."""
 
 
+def _unsaid(text: str) -> None:
+    """Say nothing."""
+
+
 @dataclass(frozen=True)
 class Console:
-    """How a run speaks.
+    """How a run speaks, and how it is asked to stop.
 
     Args:
         tell: called with (stage, done, total) as the run goes on.
         width: columns for printed reports.
         colour: whether printed reports may hold ANSI colours.
+        stop: looked at after each row range that is extracted.
+        say: told what the user should know while the run waits.
+        isolate: extract in a process of its own, so that a crash of a model's runtime is told and costs one row range.
     """
 
     tell: Callable[[str, int, int], None] = _silent
     width: int = 80
     colour: bool = False
+    stop: StopRequest = field(default_factory=StopRequest)
+    say: Callable[[str], None] = _unsaid
+    isolate: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,17 +81,13 @@ class Outcome:
     failures: list[str]
 
 
-@dataclass
-class _ModelFacts:
-    """What is known of the models that were probed, by name."""
-
-    taps: list[TapRecord] = field(default_factory=list)
-    edges: list[list[str]] = field(default_factory=list)
-    provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-def run_spec(loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Console | None = None) -> Outcome:
+def run_spec(
+    loaded: LoadedSpec,
+    plugins: Plugins,
+    directory: Path,
+    console: Console | None = None,
+    lock_timeout: float | None = None,
+) -> Outcome:
     """Run a spec from end to end and write its result and reports.
 
     Args:
@@ -85,35 +95,49 @@ def run_spec(loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Con
         plugins: whose listeners hear of the run.
         directory: where the result goes; made when absent.
         console: how the run speaks; default: not at all.
+        lock_timeout: seconds to wait for another run that extracts from the same model; default: as long as it takes.
 
     Raises:
         SpecError, InputError, MachineError: what the user can mend, at its place in the spec where it has one; no
-            result was written then.
+            result was written then. What was extracted is in the store.
+        Interrupted: the user asked to stop; what was extracted is in the store.
     """
     try:
-        return _run(loaded, plugins, directory, console or Console())
+        return _run(loaded, plugins, directory, console or Console(), lock_timeout)
     except UserError as error:
         raise type(error)(*map(loaded.placed, error.problems)) from error
 
 
-def _run(loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Console) -> Outcome:
+def _run(
+    loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Console, lock_timeout: float | None
+) -> Outcome:
     spec = loaded.spec
     started, clock = datetime.now(UTC), time.monotonic()
     _refuse_unwritable(directory)
     with _kept_warnings() as told:
         plugins.load_listeners()
         plugins.emit("on_run_start", spec=spec)
-        question = ask(spec)
-        measured, facts = Measurement(question), _ModelFacts()
-        for name, backend in spec.named_models().items():
-            probe_model(spec, name, backend, measured, facts, plugins, console)
+        asked = ask(spec)
+        store, digests = open_store(spec), RowDigests(asked.examples)
+        readings = read_models(spec, asked, digests, store)
+        counts, positions = feature_rows(spec, asked, readings)
+        question = asked.question(counts, positions)
+        question.refuse_duplicates([row.tobytes() for row in digests.of(asked.rows)], allow=spec.splits.allow_leakage)
+        seconds = sum(_extract(spec, one, console, lock_timeout) for one in readings)
+        for one in readings:
+            one.extraction.refuse_non_finite(asked.examples.columns["id"][asked.rows])
+        bad = {place: reason for one in readings for place, reason in one.extraction.bad().items()}
+        question = _without(asked, question, counts, positions, bad)
+        measured = Measurement(question)
+        for one in readings:
+            probe_model(spec, one, measured, plugins, console)
     if not measured.probes:
         raise InputError(*(Problem("PK-X01", f"the fit failed: {text}") for text in measured.failures))
     result = RunResult(
         name=spec.name,
         probes=measured.probes,
         model=measured.models,
-        graph=GraphRecord(taps=facts.taps, edges=facts.edges),
+        graph=_graph_of(readings),
         provenance={
             **environment(started, plugins),
             "command": reproduce_command(loaded),
@@ -122,11 +146,11 @@ def _run(loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Console
             },
             "seeds": {"splits": spec.splits.seed},
             "splits": {split: len(rows) for split, rows in question.parts.items()},
+            "skipped": _skipped(asked, bad),
             "labels": {target.factor: question.label_facts(target) for target in question.targets},
-            "models": facts.provenance,
-            "seconds": {
-                "extraction": facts.seconds, "fitting": measured.seconds, "total": time.monotonic() - clock,
-            },
+            "models": {one.name: _model_facts(one) for one in readings},
+            "store": {"path": str(store.root), "dtype": spec.store.dtype},
+            "seconds": {"extraction": seconds, "fitting": measured.seconds, "total": time.monotonic() - clock},
             "warnings": list(dict.fromkeys([*told, *(f"the fit failed: {text}" for text in measured.failures)])),
         },
     )  # fmt: skip
@@ -135,84 +159,106 @@ def _run(loaded: LoadedSpec, plugins: Plugins, directory: Path, console: Console
     return Outcome(result, directory, printed, measured.failures)
 
 
-def probe_model(
-    spec: Spec,
-    name: str,
-    backend: Backend,
-    measured: Measurement,
-    facts: _ModelFacts,
-    plugins: Plugins,
-    console: Console,
-) -> None:
-    """Tap one model, extract its features in one pass, and fit every probe to every tap."""
-    question = measured.question
-    runner = Runner(backend, question.examples)
-    graph = backend.graph(runner.example(question.rows))
-    trial = try_taps(runner, choose_taps(spec.taps, graph, spec.max_taps), question.rows)
-    sets = assign_reductions(trial.taps, spec.named_reductions(), spec.max_features)
-    output = _output_name(backend, graph)
-    extracted = extract(
-        runner, sets, question.rows, output, lambda n, total: console.tell(f"{name}: forward", n, total)
-    )
-    question.refuse_duplicates(extracted.digests, allow=spec.splits.allow_leakage)
-    if output is not None and backend.output is not None and extracted.output is not None:
-        measured.score_model(name, output, backend.output, extracted.output)
-    for probe in measured.fit(name, sets, extracted.features, spec.named_probes(), console.tell):
+def _extract(spec: Spec, one: Reading, console: Console, lock_timeout: float | None) -> float:
+    if console.isolate:
+        return extract_in_child(one.extraction, spec.data, console.tell, console.stop, console.say, lock_timeout)
+    return one.extraction.run(console.tell, console.stop, console.say, lock_timeout)
+
+
+def probe_model(spec: Spec, one: Reading, measured: Measurement, plugins: Plugins, console: Console) -> None:
+    """Score a model's own output and fit every probe to every tap, from what the store holds."""
+    extraction, question = one.extraction, measured.question
+    if one.output is not None and one.backend.output is not None:
+        matrix = extraction.matrix(len(one.sets))
+        values = np.asarray(matrix)
+        if question.positions is not None and len(values) != len(question.owners):
+            # One output an example: it is the prediction at each of its positions.
+            values = values[(np.cumsum(matrix.counts) - 1)[question.owners]]
+        measured.score_model(one.model, one.checkpoint, one.output.tap.name, one.backend.output, values)
+    results = measured.fit(
+        one.model, one.checkpoint, one.sets, extraction.matrix, spec.named_probes(), console.tell,
+        memory_budget(spec.memory),
+    )  # fmt: skip
+    for probe in results:
         plugins.emit("on_probe_fitted", probe=probe)
-    _note_graph(name, graph, sets, facts)
-    facts.seconds += extracted.seconds
-    facts.provenance[name] = {
-        "backend": backend.identity(),
-        "fingerprint": backend.fingerprint(),
-        "runtime": backend.runtime(),
-        "batch_size": runner.fixed_batch or backend.batch_size,
-        "data": hashlib.blake2b(b"".join(extracted.digests), digest_size=16).hexdigest(),
-        "passed_over": trial.skipped,
+
+
+def _without(
+    asked: Asked, question: Question, counts: IntArray, positions: IntArray | None, bad: Mapping[int, str]
+) -> Question:
+    """Return the question without the examples that could not be read."""
+    if not bad:
+        return question
+    if positions is not None:
+        owners = np.repeat(np.arange(len(counts)), counts)
+        positions = positions[~np.isin(owners, list(bad))]
+    left = counts.copy()
+    left[list(bad)] = 0
+    some = next(iter(bad.values()))
+    text = f"{len(bad)} of {len(counts)} examples could not be read and are left out; the first: {some}"
+    warnings.warn(text, ProbekitWarning, stacklevel=2)
+    return asked.question(left, positions)
+
+
+def _skipped(asked: Asked, bad: Mapping[int, str]) -> dict[str, Any]:
+    ids = asked.examples.columns["id"][asked.rows].astype(str)
+    first = {str(ids[place]): reason for place, reason in list(bad.items())[:20]}
+    return {"examples": len(bad), "first": first}
+
+
+def _model_facts(one: Reading) -> dict[str, Any]:
+    digests = one.runner.digests(one.extraction.rows)
+    return {
+        "backend": one.backend.model_dump(mode="json"),
+        "fingerprint": one.backend.fingerprint(),
+        "runtime": one.backend.runtime(),
+        "batch_size": one.runner.batch_size,
+        "data": hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest(),
+        "checks": one.extraction.checks(),
+        "passed_over": one.trial.skipped,
     }
 
 
-def _output_name(backend: Backend, graph: Graph) -> str | None:
-    if backend.output is None:
-        return None
-    name = backend.output.name or (graph.outputs[0] if graph.outputs else "")
-    tap = graph.tap(name)
-    if tap is None or tap.untappable:
-        known = [one.name for one in graph.taps if not one.untappable]
-        what = f"the model has no tensor {name!r}" if tap is None else f"{name!r} cannot be read: {tap.untappable}"
-        raise SpecError(Problem("PK-M26", what, nearest(name, known, "tensors"), "model.output.name"))
-    return name
-
-
-def _note_graph(model: str, graph: Graph, sets: Sequence[FeatureSet], facts: _ModelFacts) -> None:
-    chosen = {one.tap.name: one for one in sets}
-    for name, one in chosen.items():
-        tap = one.tap
-        shape = None if tap.shape is None else list(tap.shape)
-        facts.taps.append(
-            TapRecord(
-                model=model, tap=one.label, name=name, op=tap.op, shape=shape, dtype=tap.dtype, layout=tap.layout,
-                depth=tap.depth,
-            )
-        )  # fmt: skip
-    facts.edges += [[model, chosen[a].label, chosen[b].label] for a, b in graph.contract(list(chosen))]
+def _graph_of(readings: Sequence[Reading]) -> GraphRecord:
+    """Return the tapped tensors of every model, as its first checkpoint has them."""
+    taps: list[TapRecord] = []
+    edges: list[list[str]] = []
+    for one in {one.model: one for one in reversed(readings)}.values():
+        chosen = {each.tap.name: each for each in one.sets}
+        for name, each in chosen.items():
+            tap = each.tap
+            shape = None if tap.shape is None else list(tap.shape)
+            taps.append(
+                TapRecord(
+                    model=one.model, tap=each.label, name=name, op=tap.op, shape=shape, dtype=tap.dtype,
+                    layout=tap.layout, depth=tap.depth,
+                )
+            )  # fmt: skip
+        edges += [[one.model, chosen[a].label, chosen[b].label] for a, b in one.graph.contract(list(chosen))]
+    order = list(dict.fromkeys(one.model for one in readings))
+    return GraphRecord(
+        taps=sorted(taps, key=lambda tap: order.index(tap.model)), edges=sorted(edges, key=lambda e: order.index(e[0]))
+    )
 
 
 def _save(spec: Spec, result: RunResult, measured: Measurement, directory: Path, console: Console) -> dict[str, str]:
     """Write the result, the predictions and the reports; return the text of the reports that are printed."""
     question = measured.question
-    groups = question.examples.columns[spec.splits.group] if spec.splits.group is not None else None
+    group = spec.rows.group or spec.splits.group
+    ids = question.column("id")
     printed = {}
     try:
         write_file(directory / "results.json", result.to_json())
         write_predictions(
             directory / "predictions.safetensors",
-            question.examples.columns["id"][question.rows],
-            None if groups is None else groups[question.rows],
-            {split: np.searchsorted(question.rows, rows) for split, rows in question.parts.items()},
+            ids,
+            question.column(group) if group is not None else ids if question.positions is not None else None,
+            question.places,
             {target.factor: target.codes for target in question.targets},
             measured.predicted,
             measured.losses,
             measured.keys,
+            question.positions,
         )
         for report in spec.reports:
             text = report.render(result, console.width, console.colour)

@@ -139,6 +139,13 @@ def runtime_option(default: Any, description: str, **constraints: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"shapes_values": False}, **constraints)
 
 
+def told_by_fingerprint(default: Any, description: str, **constraints: Any) -> Any:
+    """Declare a field of a backend that says where a model is or what is asked of it: the model's own fingerprint tells
+    what it holds, so that the field never enters a key.
+    """
+    return Field(default, description=description, json_schema_extra={"shapes_values": False}, **constraints)
+
+
 class Section(BaseModel):
     """A part of a spec: strict, closed to unknown keys, frozen."""
 

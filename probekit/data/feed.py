@@ -16,19 +16,13 @@ if TYPE_CHECKING:
 _DTYPES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
 
-def make_feed(
+def input_sources(
     signature: Sequence[ModelInput], bindings: Mapping[str, InputBinding], examples: Examples
-) -> Callable[[IntArray, Mapping[str, Array]], dict[str, Array]]:
-    """Return a function from rows, and what ``examples.read`` gave for them, to the model's inputs.
-
-    Args:
-        signature: the model's inputs.
-        bindings: the spec's ``model.inputs``.
-        examples: the opened dataset.
+) -> dict[str, str]:
+    """Return which of the dataset's inputs or columns each of the model's inputs is fed; constants have none.
 
     Raises:
-        InputError: ``PK-M22`` an input is unbound or a binding names no input. The returned function raises
-            ``PK-M23`` when a dtype, rank or size does not fit.
+        InputError: ``PK-M22`` an input is unbound or a binding names no input, ``PK-L16`` there is no such column.
     """
     names = [model_input.name for model_input in signature]
     unknown = [name for name in bindings if name not in names]
@@ -65,6 +59,24 @@ def make_feed(
         raise InputError(
             Problem("PK-L16", f"no column {absent[0]!r}", nearest(absent[0], known_names, "columns"), "model.inputs")
         )
+    return sources
+
+
+def make_feed(
+    signature: Sequence[ModelInput], bindings: Mapping[str, InputBinding], examples: Examples
+) -> Callable[[IntArray, Mapping[str, Array]], dict[str, Array]]:
+    """Return a function from rows, and what ``examples.read`` gave for them, to the model's inputs.
+
+    Args:
+        signature: the model's inputs.
+        bindings: the spec's ``model.inputs``.
+        examples: the opened dataset.
+
+    Raises:
+        InputError: as :func:`input_sources`. The returned function raises ``PK-M23`` when a dtype, rank or size does
+            not fit.
+    """
+    sources = input_sources(signature, bindings, examples)
 
     def feed(rows: IntArray, inputs: Mapping[str, Array]) -> dict[str, Array]:
         made = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +64,18 @@ class ImageExamples(Examples):
             what = f"images of different sizes in one batch: {listed(sorted(shapes))}"
             raise InputError(Problem("PK-M20", what, "give data.preprocess a resize and a center_crop"))
         return {"image": self._pixels.scaled(np.stack(images))}
+
+    def digests(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
+        """Digest the files and the preprocessing; nothing is decoded."""
+        recipe = f"{ImagesDataset.version}{self._options.model_dump_json()}".encode()
+        found = []
+        for row in rows:
+            try:
+                content = self._paths[row].read_bytes()
+            except OSError as error:
+                content = f"{self._paths[row]}: {error}".encode()
+            found.append(hashlib.blake2b(content, digest_size=16, key=hashlib.sha256(recipe).digest()).digest())
+        return found
 
     def _decode(self, path: Path) -> Array:
         from PIL import Image

@@ -8,28 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probekit.components import Labels
 from probekit.data.splits import refuse_shared, split_examples
 from probekit.data.targets import make_targets, read_labels
-from probekit.errors import InputError, ProbekitWarning, Problem, listed
+from probekit.errors import InputError, ProbekitWarning, Problem, listed, nearest
 from probekit.spec.splits import TEST, TRAIN, VALID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from probekit.components import Examples, IntArray, Labels, Target
+    from probekit.components import Array, Examples, IntArray, Target
     from probekit.spec import Spec
+
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass
 class Question:
     """All that is asked of the features, whichever model they come from.
 
+    One row of features is an example, or one position of it.
+
     Args:
         examples: the opened dataset.
-        labels: of every factor, over all examples.
-        parts: rows of each split.
-        rows: all rows of any split, sorted; what features are made of.
-        targets: one per factor, counted within ``rows``.
+        labels: of every factor, one code a feature row.
+        parts: the dataset's rows of each split.
+        rows: the dataset's rows of any split, sorted; what features are made of.
+        targets: one per factor, counted in feature rows.
+        owners: shape (feature rows,), the place of each row's example within ``rows``.
+        positions: shape (feature rows,), each row's position in its example; None where rows are examples.
+        places: the feature rows of each split.
     """
 
     examples: Examples
@@ -37,10 +45,18 @@ class Question:
     parts: dict[str, IntArray]
     rows: IntArray
     targets: list[Target]
+    owners: IntArray
+    positions: IntArray | None
+    places: dict[str, IntArray]
+
+    def column(self, name: str) -> Array:
+        """Return a column of the dataset, one value a feature row."""
+        values: Array = self.examples.columns[name][self.rows[self.owners]]
+        return values
 
     def within(self, split: str, target: Target) -> IntArray:
-        """Return the labelled rows of a split, counted within ``rows``."""
-        rows = np.searchsorted(self.rows, self.parts[split])
+        """Return the labelled feature rows of a split."""
+        rows = self.places[split]
         labelled: IntArray = rows[target.codes[rows] >= 0]
         return labelled
 
@@ -85,13 +101,14 @@ class Question:
         ids = self.examples.columns["id"][self.rows].astype(str)
         within = {split: np.searchsorted(self.rows, rows) for split, rows in self.parts.items()}
         refuse_shared(within, keys, "content", "PK-L10", allow=allow, names=ids)
-        for target in self.targets:
+        for target in self.targets if self.positions is None else []:
             first: dict[bytes, int] = {}
             clashes = []
             for row in np.flatnonzero(target.codes >= 0).tolist():
-                other = first.setdefault(digests[row], row)
+                owner = int(self.owners[row])
+                other = first.setdefault(digests[owner], row)
                 if target.codes[other] != target.codes[row]:
-                    clashes.append(f"{ids[other]} and {ids[row]}")
+                    clashes.append(f"{ids[self.owners[other]]} and {ids[owner]}")
             if clashes:
                 what = f"{len(clashes)} examples have the content of another with another label: {listed(clashes, 3)}"
                 if not allow:
@@ -100,11 +117,99 @@ class Question:
                 warnings.warn(f"labels.{target.factor}: {what}", ProbekitWarning, stacklevel=2)
 
 
-def ask(spec: Spec) -> Question:
+@dataclass
+class Asked:
+    """What a spec asks of its data, before it is known how many feature rows each example has.
+
+    Args:
+        spec: the spec.
+        examples: the opened dataset.
+        labels: of every factor whose columns have one value an example; the others are read per position.
+        parts: the dataset's rows of each split.
+        rows: the dataset's rows of any split, sorted.
+    """
+
+    spec: Spec
+    examples: Examples
+    labels: dict[str, Labels]
+    parts: dict[str, IntArray]
+    rows: IntArray
+
+    def question(self, counts: IntArray | None = None, positions: IntArray | None = None) -> Question:
+        """Return all that is asked, once the feature rows of each example are known.
+
+        Args:
+            counts: shape (rows,), feature rows of each example, 0 for one that could not be read; default: one each.
+            positions: shape (feature rows,), where rows are positions.
+
+        Raises:
+            InputError: the labels or splits cannot be used.
+        """
+        count = len(self.rows)
+        counts = np.ones(count, dtype=np.int64) if counts is None else counts
+        owners = np.repeat(np.arange(count), counts)
+        gone = self.rows[counts == 0]
+        parts = {split: np.setdiff1d(part, gone, assume_unique=True) for split, part in self.parts.items()}
+        empty = [split for split, part in parts.items() if not len(part)]
+        if empty:
+            raise InputError(Problem("PK-L13", f"no example of {listed(empty)} can be read", field="splits"))
+        places = {
+            split: np.flatnonzero(np.isin(owners, np.searchsorted(self.rows, part))) for split, part in parts.items()
+        }
+        whole = self.rows[owners]
+        labels = {name: Labels(found.classes, found.codes[whole]) for name, found in self.labels.items()}
+        late = {name: factor for name, factor in self.spec.labels.items() if name not in labels}
+        if late:
+            assert positions is not None  # noqa: S101 - only then are labels read late
+            labels |= read_labels(late, self._columns_of_positions(whole, owners, positions))
+        labels = {name: labels[name] for name in self.spec.labels}
+        every = np.arange(len(owners))
+        targets = make_targets(labels, places, every, self.spec.splits.seed)
+        return Question(self.examples, labels, parts, self.rows, targets, owners, positions, places)
+
+    def _columns_of_positions(self, whole: IntArray, owners: IntArray, positions: IntArray) -> dict[str, Array]:
+        """Return the columns of feature rows: the dataset's repeated, its (examples, positions) arrays read there."""
+        columns = {name: values[whole] for name, values in self.examples.columns.items()}
+        columns["position"] = positions
+        parts: dict[str, list[Array]] = {}
+        readable = np.unique(owners)
+        blocks = [readable[start : start + _ROWS_AT_ONCE] for start in range(0, len(readable), _ROWS_AT_ONCE)]
+        for block in blocks:
+            inputs = self.examples.read(self.rows[block])
+            here = (owners >= block[0]) & (owners <= block[-1])
+            for name, array in inputs.items():
+                if array.ndim == 2 and array.shape[1] > positions[here].max():
+                    parts.setdefault(name, []).append(array[np.searchsorted(block, owners[here]), positions[here]])
+        return columns | {name: np.concatenate(some) for name, some in parts.items() if len(some) == len(blocks)}
+
+
+def ask(spec: Spec) -> Asked:
     """Open the data, label and split it: what will be asked of every tap."""
     examples = spec.data.open()
-    labels = read_labels(spec.labels, examples.columns)
+    group = spec.rows.group
+    if group is not None and group not in examples.columns:
+        hint = nearest(group, examples.columns, "columns")
+        raise InputError(Problem("PK-L16", f"no column {group!r}", hint, "rows.group"))
+    if spec.rows.per == "example":
+        labels = read_labels(spec.labels, examples.columns)
+    else:
+        labels = _labels_of_examples(spec, examples)
     parts = split_examples(spec.splits, examples.columns, labels)
     rows = np.unique(np.concatenate(list(parts.values())))
-    targets = make_targets(labels, parts, rows, spec.splits.seed)
-    return Question(examples, labels, parts, rows, targets)
+    return Asked(spec, examples, labels, parts, rows)
+
+
+def _labels_of_examples(spec: Spec, examples: Examples) -> dict[str, Labels]:
+    """Return the labels of the factors that need no column with a value per position."""
+    labels: dict[str, Labels] = {}
+    for name, factor in spec.labels.items():
+        try:
+            labels |= read_labels({name: factor}, examples.columns)
+        except InputError as error:
+            if {problem.code for problem in error.problems} != {"PK-L16"}:
+                raise
+    stratify = spec.splits.stratify
+    if stratify is not None and stratify not in labels:
+        what = f"the factor {stratify!r} has a label per position; examples cannot be split by it"
+        raise InputError(Problem("PK-L16", what, "stratify by a factor of whole examples", "splits.stratify"))
+    return labels

@@ -1,252 +1,355 @@
-"""One pass over the model: from rows to a feature matrix for every tap and reduction."""
+"""One pass over the model for what the store does not hold yet: from rows to features on disk, range by range."""
 
 from __future__ import annotations
 
+import shutil
 import time
 import warnings
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from probekit.data.feed import make_feed
-from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, listed
-from probekit.steps import run_program
+from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, listed
+from probekit.features.differences import merge_largest, relative_difference
+from probekit.features.keys import FeatureKey, feature_keys, is_input
+from probekit.features.pieces import RangePieces
+from probekit.features.plan import Job, plan_jobs
+from probekit.features.store import Entry
+from probekit.steps import program_masks, run_program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from probekit.components import Array, Backend, Examples, Feed, FloatArray, IntArray, ModelInput, Tap, TapFunction
-    from probekit.reductions.assign import FeatureSet
-    from probekit.taps import ChosenTap
+    import numpy.typing as npt
+
+    from probekit.components import FloatArray, IntArray, ReducedFunction, Wanted
+    from probekit.features.index import StoreIndex
+    from probekit.features.matrix import StoredMatrix
+    from probekit.features.runner import Batch, Runner
+    from probekit.features.store import FeatureStore
+
+SAME = 1e-4
+"""Two passes over one batch may differ by this share of a tap's largest value; a GPU's sums have no fixed order."""
+CHECKED_ROWS = 16
+"""Examples of the first batch on which a pass is compared with itself and with the untapped model."""
+_ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
-@dataclass
-class Extracted:
-    """What one pass over a model gave, for the rows asked.
-
-    Args:
-        features: one matrix per feature set, in their order, each (rows, width).
-        output: the model's own output, (rows, entries); None when it was not asked for.
-        digests: 16 bytes per row that identify its inputs.
-        seconds: wall time of the pass.
-    """
-
-    features: list[FloatArray]
-    output: FloatArray | None
-    digests: list[bytes]
-    seconds: float = 0.0
+class Interrupted(KeyboardInterrupt):
+    """The user asked to stop; the row range that was being extracted is kept."""
 
 
 @dataclass
-class Trial:
-    """What a run of a few rows showed.
+class StopRequest:
+    """Whether the user asked to stop.
 
     Args:
-        taps: those that can be tapped, with the shapes and dtypes that were seen.
-        skipped: tap name to reason, of those that only a pattern asked for.
+        asked: the user did.
+        heeded: somebody looks at it soon: after the row range that is being extracted.
     """
 
-    taps: list[ChosenTap]
-    skipped: dict[str, str] = field(default_factory=dict)
+    asked: bool = False
+    heeded: bool = False
 
 
-class Runner:
-    """Feeds a backend with a dataset's rows, batch by batch.
+@dataclass
+class Extraction:
+    """What is asked of one model, and what of it the store holds.
 
     Args:
-        backend: the model.
-        examples: the opened dataset.
-    """
-
-    def __init__(self, backend: Backend, examples: Examples) -> None:
-        signature = backend.signature()
-        self.backend, self.examples = backend, examples
-        self.feed = make_feed(signature, backend.inputs, examples)
-        self.fixed_batch = _fixed_batch(signature, backend)
-
-    def read(self, rows: IntArray) -> tuple[Mapping[str, Array], Feed]:
-        """Return the dataset's inputs of those rows, and what the model is fed."""
-        inputs = self.examples.read(rows)
-        return inputs, self.feed(rows, inputs)
-
-    def example(self, rows: IntArray) -> Feed:
-        """Return the feed of the first rows, two or the number that the model fixes."""
-        return self.read(self._padded(rows[: self.fixed_batch or 2]))[1]
-
-    def batches(self, rows: IntArray) -> Iterator[tuple[slice, Mapping[str, Array], Feed]]:
-        """Give (place among the rows, dataset's inputs, feed); the last batch is padded where the size is fixed."""
-        size = self.fixed_batch or self.backend.batch_size
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            inputs, feed = self.read(self._padded(part))
-            yield slice(start, start + len(part)), {name: a[: len(part)] for name, a in inputs.items()}, feed
-
-    def _padded(self, rows: IntArray) -> IntArray:
-        lacking = (self.fixed_batch or 0) - len(rows)
-        return np.concatenate([rows, np.repeat(rows[-1:], lacking)]) if lacking > 0 else rows
-
-
-def _fixed_batch(signature: Sequence[ModelInput], backend: Backend) -> int | None:
-    for declared in signature:
-        binding = backend.inputs.get(declared.name)
-        if declared.shape and declared.shape[0] is not None and (binding is None or binding.column is not None):
-            return declared.shape[0]
-    return None
-
-
-def try_taps(runner: Runner, taps: Sequence[ChosenTap], rows: IntArray) -> Trial:
-    """Run a few rows twice, with two batch sizes, to see shapes and that each tap's first axis is the batch.
-
-    Raises:
-        SpecError: ``PK-M28``, a tap that was asked for by name has no batch axis; all such at once.
-    """
-    names = [chosen.tap.name for chosen in taps]
-    # Rows are repeated where there are fewer: an axis that is no batch axis must not look like one.
-    sizes = (runner.fixed_batch,) if runner.fixed_batch else (2, 3)
-    with runner.backend.open(names) as run:
-        seen = [(size, run(runner.read(np.resize(rows, size))[1])) for size in sizes]
-    found, problems, skipped = [], [], {}
-    for chosen in taps:
-        arrays = [(size, got[chosen.tap.name]) for size, got in seen]
-        reason = _no_features(arrays)
-        if not reason:
-            found.append(replace(chosen, tap=_seen(chosen.tap, [array for _, array in arrays])))
-        elif chosen.exact:
-            problems.append(Problem("PK-M28", f"{chosen.tap.name!r} cannot be tapped: {reason}", field="taps"))
-        else:
-            skipped[chosen.tap.name] = reason
-    if not found and not problems:
-        problems = [Problem("PK-M28", f"no chosen tensor can be tapped: {listed(skipped.items())}", field="taps")]
-    if problems:
-        raise SpecError(*problems)
-    return Trial(found, skipped)
-
-
-def _no_features(arrays: Sequence[tuple[int, Array]]) -> str:
-    for count, array in arrays:
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-            return f"its values are {getattr(array, 'dtype', type(array).__name__)}, not real numbers"
-        if not array.ndim or array.shape[0] != count:
-            return f"no batch axis: shape {array.shape} for a batch of {count}"
-    return ""
-
-
-def _seen(tap: Tap, arrays: Sequence[Array]) -> Tap:
-    shapes = {array.shape[1:] for array in arrays}
-    shape: tuple[int | None, ...] = next(iter(shapes))
-    if len(shapes) > 1:
-        same_rank = len({len(one) for one in shapes}) == 1
-        sizes = zip(*shapes, strict=True) if same_rank else ()
-        shape = tuple(one[0] if len(set(one)) == 1 else None for one in sizes)
-    layout = tap.layout if len(tap.layout) == len(shape) + 1 else ("NC" if len(shape) == 1 else "")
-    return replace(tap, shape=shape, dtype=arrays[0].dtype.name, layout=layout)
-
-
-def extract(
-    runner: Runner,
-    sets: Sequence[FeatureSet],
-    rows: IntArray,
-    output: str | None = None,
-    progress: Callable[[int, int], None] = lambda *_: None,
-) -> Extracted:
-    """Run the model once over the rows and reduce every tap to features.
-
-    Args:
+        name: of the model, with its checkpoint, for messages.
         runner: the fed model.
-        sets: what to compute.
-        rows: of the dataset, in the order of the result.
-        output: name of the model's own output, kept as it is.
-        progress: called with (rows done, rows in all).
-
-    Raises:
-        InputError: ``PK-M39`` values that are not finite, by tap, count and first examples; ``PK-M20`` a size changes.
-        MachineError: ``PK-R03``, the features do not fit in memory.
+        wanted: the feature matrices; of equal ones, the first is kept.
+        labels: what messages call each.
+        rows: of the dataset.
+        store: where features are kept.
+        dtype: of the features on disk.
+        positions: feature rows of an example, the most there are.
+        workers: threads that read ahead of the model.
     """
-    _refuse_too_much(sets, len(rows))
-    if runner.fixed_batch and runner.fixed_batch < runner.backend.batch_size:
-        what = f"the model takes exactly {runner.fixed_batch} examples at a time, not batch_size"
-        warnings.warn(f"{what} {runner.backend.batch_size}", ProbekitWarning, stacklevel=2)
-    start = time.monotonic()
-    names = list(dict.fromkeys([*(one.tap.name for one in sets), *([output] if output else [])]))
-    features = [np.empty((len(rows), one.width), dtype=np.float32) for one in sets]
-    own: list[FloatArray] = []
-    digests: list[bytes] = []
-    with runner.backend.open(names) as run:
-        for place, inputs, feed in runner.batches(rows):
-            count = place.stop - place.start
-            got = _run(run, feed, count)
-            for one, matrix in zip(sets, features, strict=True):
-                matrix[place] = _reduced(one, got[one.tap.name], count)
-            if output:
-                own.append(_flat(output, got[output], count))
-            digests += runner.examples.row_digests(inputs)
-            progress(place.stop, len(rows))
-    _refuse_non_finite(sets, features, runner.examples.columns["id"][rows])
-    return Extracted(features, np.concatenate(own) if own else None, digests, time.monotonic() - start)
+
+    name: str
+    runner: Runner
+    wanted: Sequence[Wanted]
+    labels: Sequence[str]
+    rows: IntArray
+    store: FeatureStore
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    positions: int = 1
+    workers: int = 1
+    keys: list[FeatureKey] = field(init=False)
+    index: StoreIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        # What is wanted twice, such as an output that is also a tap, is extracted once.
+        every = feature_keys(self.runner, self.wanted, self.dtype)
+        keys = {key.digest: key for key in every}
+        self._place = [list(keys).index(key.digest) for key in every]
+        first = [self._place.index(place) for place in range(len(keys))]
+        self.wanted, self.labels = [self.wanted[one] for one in first], [self.labels[one] for one in first]
+        self.keys = list(keys.values())
+        self._variants = [
+            ",".join(mask for mask in program_masks(one.program) if mask not in self.runner.sources.values())
+            for one in self.wanted
+        ]
+        self._digests = {
+            variant: self.runner.digests(self.rows, [name for name in variant.split(",") if name])
+            for variant in dict.fromkeys(self._variants)
+        }
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again at what the store holds."""
+        self.index = self.store.index([key.digest for key in self.keys])
+
+    def missing(self) -> npt.NDArray[np.bool_]:
+        """Return what the store does not hold, shape (matrices, rows)."""
+        return np.array([self.index.missing(key.digest, self._of(one)) for one, key in enumerate(self.keys)])
+
+    def jobs(self) -> list[Job]:
+        """Return the row ranges that are to be extracted."""
+        number = {key.digest: one for one, key in enumerate(self.keys)}
+        repeats: list[tuple[tuple[int, ...], IntArray]] = []
+        for one, key in enumerate(self.keys):
+            for together, digests in self.index.together(key.digest, self._of(one)):
+                sets = tuple(sorted(number[name] for name in together if name in number))
+                rows = _places(self._of(one), digests)
+                if rows is not None and len(sets) == len(together):
+                    repeats.append((sets, rows))
+        return plan_jobs(self.missing(), repeats, self.wanted, self.runner.batch_size, self.positions)
+
+    def bytes_on_disk(self, jobs: Sequence[Job]) -> int:
+        """Return the bytes that the jobs will write, at most."""
+        item = _ITEM_BYTES[self.dtype]
+        return (
+            sum(sum(self.wanted[one].width for one in job.sets) * len(job.rows) for job in jobs)
+            * item
+            * (self.positions)
+        )
+
+    def run(
+        self,
+        tell: Callable[[str, int, int], None] = lambda *_: None,
+        stop: StopRequest | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        lock_timeout: float | None = None,
+    ) -> float:
+        """Extract what is missing, and return the seconds that it took.
+
+        Another process that extracts from the same model is waited for; what it wrote is not extracted again.
+
+        Args:
+            tell: called with (stage, rows done, rows to do).
+            stop: looked at after each row range.
+            say: told who is waited for.
+            lock_timeout: seconds to wait for another process; default: as long as it takes.
+
+        Raises:
+            InputError: ``PK-L18`` a row cannot be read, ``PK-M20`` a size changes, ``PK-M37`` two passes differ.
+            MachineError: ``PK-R01``, ``PK-R02`` the disk is too small, ``PK-R09`` another process holds the lock.
+            Interrupted: the user asked to stop.
+        """
+        self.refresh()
+        if not self.jobs():
+            return 0.0
+        begun = time.monotonic()
+        name = f"{self.runner.backend.kind}:{self.runner.backend.fingerprint()}"
+        with self.store.lock(name, timeout=lock_timeout, waiting=say):
+            self.refresh()
+            jobs = self.jobs()
+            self._refuse_too_much(jobs)
+            self._tell_of_batch_size()
+            done, total = 0, sum(len(job.rows) for job in jobs)
+            stop = stop or StopRequest()
+            stop.heeded = True
+            try:
+                for sets, some in groupby(jobs, key=lambda job: job.sets):
+                    for count, is_written in self._run_together(sets, list(some)):
+                        done += count
+                        tell(f"{self.name}: forward", done, total)
+                        if stop.asked and is_written:
+                            raise Interrupted
+            finally:
+                stop.heeded = False
+        self.refresh()
+        return time.monotonic() - begun
+
+    @contextmanager
+    def timed(self, sets: Sequence[int], rows: IntArray) -> Iterator[Callable[[], object]]:
+        """Give a function that passes some rows through the model, for their time; nothing is kept."""
+        wanted = [self.wanted[one] for one in sets]
+        masks = sorted({name for one in wanted for name in program_masks(one.program)})
+        batch = self.runner.read(rows, masks)
+        with ExitStack() as stack:
+            reduce = self._open(wanted, stack)
+            yield lambda: reduce(batch)
+
+    def matrix(self, number: int) -> StoredMatrix:
+        """Return one feature matrix of those that were asked, its rows in the order of the examples."""
+        return self._stored(self._place[number])
+
+    def _stored(self, number: int) -> StoredMatrix:
+        return self.index.matrix(self.keys[number].digest, self._of(number))
+
+    def bad(self) -> dict[int, str]:
+        """Return the places of the examples that could not be read, with the reason."""
+        found: dict[int, str] = {}
+        for one, key in enumerate(self.keys):
+            found |= self.index.bad(key.digest, self._of(one))
+        return dict(sorted(found.items()))
+
+    def checks(self) -> dict[str, Any]:
+        """Return how much reading the taps changed what was computed, the largest over all passes."""
+        merged: dict[str, Any] = {}
+        for one, key in enumerate(self.keys):
+            for facts in self.index.facts(key.digest, self._of(one)):
+                merge_largest(merged, facts["checks"])
+        return merged
+
+    def refuse_non_finite(self, ids: Any) -> None:
+        """Refuse NaN and infinite features.
+
+        Args:
+            ids: of the rows.
+
+        Raises:
+            InputError: ``PK-M39``, by tap, count and first examples.
+        """
+        problems = []
+        for one, key in enumerate(self.keys):
+            facts = self.index.facts(key.digest, self._of(one))
+            if any(key.digest in fact["nonfinite"] for fact in facts):
+                problems += self._non_finite(one, ids)
+        if problems:
+            raise InputError(*problems)
+
+    def _non_finite(self, number: int, ids: Any) -> list[Problem]:
+        matrix, count, bad = self._stored(number), 0, []
+        owners = np.repeat(np.arange(len(self.rows)), matrix.counts)
+        start = 0
+        for block in matrix.blocks():
+            wrong = ~np.isfinite(block)
+            count += int(wrong.sum())
+            bad.append(owners[start : start + len(block)][wrong.any(axis=1)])
+            start += len(block)
+        rows = np.unique(np.concatenate(bad)) if bad else np.zeros(0, np.int64)
+        if not count:
+            return []
+        what = (
+            f"tap {self.labels[number]!r} has {count} NaN or infinite values in {len(rows)} of {len(self.rows)} "
+            f"examples, the first: {listed(ids[rows[:5]], 5)}"
+        )
+        half = self.wanted[number].tap.dtype == "float16"
+        return [Problem("PK-M39", what, "export the model in float32" if half else "leave the tap or the examples out")]
+
+    def _of(self, number: int) -> npt.NDArray[np.uint8]:
+        return self._digests[self._variants[number]]
+
+    def _run_together(self, sets: tuple[int, ...], jobs: Sequence[Job]) -> Iterator[tuple[int, bool]]:
+        """Extract the jobs of one set of matrices, and write each range as it is full.
+
+        Yields:
+            the number of rows of each batch, and whether it was the last one of a range.
+        """
+        runner, wanted = self.runner, [self.wanted[one] for one in sets]
+        masks = sorted({name for one in wanted for name in program_masks(one.program)})
+        size = runner.batch_size
+        parts = [
+            (number, self.rows[job.rows[start : start + size]])
+            for number, job in enumerate(jobs)
+            for start in range(0, len(job.rows), size)
+        ]
+        last = {number: index for index, (number, _) in enumerate(parts)}
+        with ExitStack() as stack:
+            reduce = self._open(wanted, stack)
+            first = runner.read(self.rows[: min(size, CHECKED_ROWS)], masks)
+            checks = self._check(wanted, reduce, first) if len(first.rows) else {}
+            pieces = RangePieces(wanted)
+            batches = runner.batches([rows for _, rows in parts], masks, self.workers)
+            for index, ((number, rows), batch) in enumerate(zip(parts, batches, strict=True)):
+                pieces.add(rows, batch, reduce(batch) if len(batch.rows) else [], self.labels, sets)
+                if index == last[number]:
+                    self._write(sets, jobs[number], pieces, checks)
+                    pieces = RangePieces(wanted)
+                yield len(rows), index == last[number]
+
+    def _open(self, wanted: Sequence[Wanted], stack: ExitStack) -> Callable[[Batch], list[FloatArray]]:
+        """Return what gives the features of a batch; a model's inputs need no model."""
+        inputs = [is_input(self.runner, one) for one in wanted]
+        taps = [one for one, given in zip(wanted, inputs, strict=True) if not given]
+        run: ReducedFunction | None = None
+        if taps:
+            run = stack.enter_context(self.runner.backend.open_reduced(taps))
+
+        def reduce(batch: Batch) -> list[FloatArray]:
+            from_model = iter(run(batch.feed, batch.masks) if run is not None else ())
+            return [
+                run_program(one.program, batch.feed[one.tap.name], batch.masks) if given else next(from_model)
+                for one, given in zip(wanted, inputs, strict=True)
+            ]
+
+        return reduce
+
+    def _check(
+        self, wanted: Sequence[Wanted], reduce: Callable[[Batch], list[FloatArray]], batch: Batch
+    ) -> dict[str, Any]:
+        """Compare a pass with itself, and the taps with the untapped and the unoptimised model."""
+        first, second = reduce(batch), reduce(batch)
+        apart = {one.tap.name: relative_difference(a, b) for one, a, b in zip(wanted, first, second, strict=True)}
+        moving = {name: gap for name, gap in apart.items() if not gap <= SAME}
+        if moving:
+            what = f"two passes over the same examples differ at {listed(moving)}, by up to {max(moving.values()):.1e}"
+            hint = "does the model draw at random, or is dropout or batch norm in training mode?"
+            raise InputError(Problem("PK-M37", what, hint, "model"))
+        taps = [one for one in wanted if not is_input(self.runner, one)]
+        more = self.runner.backend.compare(taps, batch.feed, batch.masks) if taps else {}
+        return {"second_pass": apart, **more}
+
+    def _write(self, sets: Sequence[int], job: Job, pieces: RangePieces, checks: dict[str, Any]) -> None:
+        entries, nonfinite = [], []
+        for place, one in enumerate(sets):
+            features = np.concatenate(pieces.features[place])
+            if not np.isfinite(features).all():
+                nonfinite.append(self.keys[one].digest)
+            counts = np.concatenate(pieces.counts[place])
+            plain = bool((counts == 1).all()) or (not pieces.positions[place] and len(pieces.bad) > 0)
+            entries.append(
+                Entry(
+                    self.keys[one].digest, self.labels[one], features, self.dtype, self._variants[one],
+                    None if plain else counts,
+                )
+            )  # fmt: skip
+        facts = {
+            "checks": checks,
+            "nonfinite": nonfinite,
+            "keys": {
+                self.keys[one].digest: {"name": self.name, "label": self.labels[one], **self.keys[one].parts}
+                for one in sets
+            },
+            "seconds": time.monotonic() - pieces.begun,
+        }
+        digests = {self._variants[one]: self._of(one)[job.rows] for one in sets}
+        self.store.write_range(digests, entries, facts, pieces.bad)
+
+    def _refuse_too_much(self, jobs: Sequence[Job]) -> None:
+        needed, free = self.bytes_on_disk(jobs), shutil.disk_usage(self.store.root).free
+        if needed > free:
+            what = f"the features take {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free in {self.store.root}"
+            hint = "free some space, name another store:, or use fewer taps, {kind: pool} or store.dtype: float16"
+            raise MachineError(Problem("PK-R02", what, hint, "store"))
+
+    def _tell_of_batch_size(self) -> None:
+        runner = self.runner
+        if runner.fixed_batch and runner.fixed_batch < runner.backend.batch_size:
+            what = f"the model takes exactly {runner.fixed_batch} examples at a time, not batch_size"
+            warnings.warn(f"{what} {runner.backend.batch_size}", ProbekitWarning, stacklevel=2)
 
 
-def _run(run: TapFunction, feed: Feed, count: int) -> dict[str, Array]:
-    return {name: array[:count] if array.ndim else array for name, array in run(feed).items()}
-
-
-def _reduced(one: FeatureSet, activation: Array, count: int) -> FloatArray:
-    _refuse_other_rows(one.label, activation, count)
-    if activation.shape[1:] != one.tap.shape:
-        what = f"tap {one.label!r} changes its size: {one.tap.shape} in the first rows, {activation.shape[1:]} later"
-        raise InputError(Problem("PK-M20", what, "give the dataset inputs of one size"))
-    return run_program(one.program, activation)
-
-
-def _flat(output: str, activation: Array, count: int) -> FloatArray:
-    _refuse_other_rows(output, activation, count)
-    return np.asarray(activation, dtype=np.float32).reshape(count, -1)
-
-
-def _refuse_other_rows(label: str, activation: Array, count: int) -> None:
-    if not activation.ndim or activation.shape[0] != count:
-        what = f"tap {label!r} has shape {activation.shape} for a batch of {count}: it has no batch axis"
-        raise InputError(Problem("PK-M28", what, "leave it out"))
-
-
-def _refuse_non_finite(sets: Sequence[FeatureSet], features: Sequence[FloatArray], ids: Array) -> None:
-    problems = []
-    for one, matrix in zip(sets, features, strict=True):
-        bad = ~np.isfinite(matrix)
-        if bad.any():
-            rows = np.flatnonzero(bad.any(axis=1))
-            what = (
-                f"tap {one.label!r} under {one.reduction!r} has {int(bad.sum())} NaN or infinite values "
-                f"in {len(rows)} of {len(matrix)} examples, the first: {listed(ids[rows[:5]], 5)}"
-            )
-            hint = "export the model in float32" if one.tap.dtype == "float16" else "leave the tap or the examples out"
-            problems.append(Problem("PK-M39", what, hint))
-    if problems:
-        raise InputError(*problems)
-
-
-def _refuse_too_much(sets: Sequence[FeatureSet], rows: int) -> None:
-    needed = sum(one.width for one in sets) * rows * 4
-    free = available_memory()
-    # Fitting holds one more copy of a tap's training rows, standardised.
-    largest = max((one.width for one in sets), default=0) * rows * 4
-    if free is not None and needed + 2 * largest > free:
-        what = f"features of {rows} examples take {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
-        hint = "use fewer taps, {kind: pool}, or {kind: subset, features: 1000}"
-        raise MachineError(Problem("PK-R03", what, hint))
-
-
-def available_memory() -> int | None:
-    """Return the bytes that this process may still take, by the kernel and the container; None where unknown."""
-    limits = []
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        if limit != "max":
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-            limits.append(int(limit) - used)
-    except (OSError, ValueError):
-        pass
-    return min(limits) if limits else None
+def _places(digests: npt.NDArray[np.uint8], record: npt.NDArray[np.uint8]) -> IntArray | None:
+    """Return where the rows of a record stand, None where not all of them are asked."""
+    where = {row.tobytes(): place for place, row in reversed(list(enumerate(digests)))}
+    places = [where.get(row.tobytes()) for row in record]
+    return None if None in places else np.array(places, dtype=np.int64)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from probekit.probes.design import Design
 
 EXACT = 1024
 """Up to so many features or rows the axes are computed, beyond it they are sketched."""
 SKETCH_RANK = 256
-ROWS_AT_ONCE = 1 << 14
-"""Rows that are turned into float64 at a time."""
 
 
 class Axes:
@@ -24,28 +27,29 @@ class Axes:
         seed: of the sketch.
     """
 
-    def __init__(self, X: Tensor, negligible: float, seed: int = 0) -> None:
+    def __init__(self, X: Design, negligible: float, seed: int = 0) -> None:
         rows, features = X.shape
         self.turn: Tensor | None = None
         self.leading: Tensor | None = None
         if min(rows, features) <= EXACT:
             wide = features > rows
-            values, vectors = torch.linalg.eigh(_gram(X.T if wide else X) / rows)
+            values, vectors = torch.linalg.eigh((_outer(X) if wide else _gram(X)) / rows)
             keep = values.clamp_min(0).cumsum(0) > negligible
             keep[-1] = True
             self.values, vectors = values[keep].clamp_min(0), vectors[:, keep]
             if wide:
-                vectors = (X.T.double() @ vectors) / (rows * self.values.clamp_min(1e-300)).sqrt()
+                whole = torch.zeros(features, len(self.values), dtype=torch.float64)
+                first = 0
+                for block in X.blocks():
+                    whole.addmm_(block.T.double(), vectors[first : first + len(block)])
+                    first += len(block)
+                vectors = whole / (rows * self.values.clamp_min(1e-300)).sqrt()
             self.turn = vectors
-            self.X = (
-                (X.double() @ vectors).to(X.dtype)
-                if rows * features <= ROWS_AT_ONCE * EXACT
-                else X @ vectors.to(X.dtype)
-            )
+            self.X = X.turned(vectors)
             self.rest = 0.0
         else:
             generator = torch.Generator().manual_seed(seed)
-            sample = X[torch.randperm(rows, generator=generator)[: 8 * EXACT]]
+            sample = X.sample(8 * EXACT, generator)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 _, singular, self.leading = torch.svd_lowrank(sample, q=SKETCH_RANK, niter=2)
@@ -79,10 +83,16 @@ class Axes:
         return solved
 
 
-def _gram(X: Tensor) -> Tensor:
-    """Return XᵀX in float64, over blocks of rows."""
+def _gram(X: Design) -> Tensor:
+    """Return XᵀX in float64."""
     total = torch.zeros(X.shape[1], X.shape[1], dtype=torch.float64)
-    for i in range(0, len(X), ROWS_AT_ONCE):
-        block = X[i : i + ROWS_AT_ONCE].double()
-        total.addmm_(block.T, block)
+    for block in X.blocks():
+        wide = block.double()
+        total.addmm_(wide.T, wide)
     return total
+
+
+def _outer(X: Design) -> Tensor:
+    """Return XXᵀ in float64, for few rows."""
+    rows = torch.cat([block.double() for block in X.blocks()])
+    return rows @ rows.T

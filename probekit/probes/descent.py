@@ -10,6 +10,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from probekit.probes.axes import Axes
+    from probekit.probes.design import Design
 
 _HISTORY = 12
 
@@ -17,7 +18,7 @@ _HISTORY = 12
 class Heads:
     """The state of all heads that are still iterating: parameters, logits, history."""
 
-    def __init__(self, X: Tensor, y: Tensor, classes: int, penalties: Tensor, start: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, X: Design, y: Tensor, classes: int, penalties: Tensor, start: tuple[Tensor, Tensor]) -> None:
         self.X, self.y, self.classes, self.rows = X, y, classes, len(X)
         self.penalties = penalties.to(X.dtype)
         self.W, self.b = (part.to(X.dtype) for part in start)
@@ -29,7 +30,7 @@ class Heads:
     def logits(self, W: Tensor, b: Tensor) -> Tensor:
         """Shape (heads, classes, rows): the classes' axis is short and must not be the last one."""
         heads = len(W)
-        return (W.reshape(heads * self.classes, -1) @ self.X.T).view(heads, self.classes, self.rows) + b.unsqueeze(-1)
+        return self.X.times(W.reshape(heads * self.classes, -1)).view(heads, self.classes, self.rows) + b.unsqueeze(-1)
 
     def evaluate(self, Z: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         """Return the objective of each head in float64, and the predicted distributions."""
@@ -50,7 +51,10 @@ class Heads:
             1, self.y.expand(heads, 1, -1), torch.full_like(self.y, -1, dtype=residual.dtype).expand(heads, 1, -1)
         )
         residual /= self.rows
-        gW = (residual.view(heads * self.classes, -1) @ self.X).view_as(self.W) + self.penalties.view(-1, 1, 1) * self.W
+        gW = (
+            self.X.back(residual.view(heads * self.classes, -1)).view_as(self.W)
+            + self.penalties.view(-1, 1, 1) * self.W
+        )
         return torch.cat([gW, residual.sum(dim=2).unsqueeze(-1)], dim=2)
 
     def keep(self, mask: Tensor) -> None:

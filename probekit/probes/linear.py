@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from probekit.components import Certificate, FittedProbe, FloatArray, IntArray, Probe, Target
+from probekit.components import ArrayMatrix, Certificate, FittedProbe, FloatArray, IntArray, Probe, Target
 from probekit.hookspecs import hookimpl
 from probekit.probes.metrics import cross_entropy, error_rate
 from probekit.sections import fault
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
-    import torch
 
+    from probekit.components import FeatureMatrix
     from probekit.probes.axes import Axes
+    from probekit.probes.design import Design
 
 PENALTY_PATH = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
 """The λ that ``penalty: auto`` tries."""
+ROWS_AT_ONCE = 1 << 14
+_BLOCK_BYTES = 128 << 20
 
 
 class FittedLinear(FittedProbe):
@@ -93,10 +96,8 @@ class LinearProbe(Probe):
             return list(PENALTY_PATH)
         return sorted(self.penalty if isinstance(self.penalty, list) else [float(self.penalty)], reverse=True)
 
-    def fit(self, features: FloatArray, targets: Sequence[Target]) -> list[FittedProbe]:
+    def fit(self, features: FeatureMatrix, targets: Sequence[Target]) -> list[FittedProbe]:
         """Fit every λ of every target; targets with the same training rows share the standardised features."""
-        import torch
-
         from probekit.probes.axes import Axes
 
         groups: dict[bytes, list[int]] = {}
@@ -107,7 +108,7 @@ class LinearProbe(Probe):
             start = time.monotonic()
             train = targets[indices[0]].train
             scale = Standardiser(features, train)
-            X = torch.from_numpy(scale(features[train]))
+            X = _design(features, train, scale)
             # A residual's mean square is at most twice the cross-entropy, so that axes with eigenvalues of this sum in
             # all move the bound by at most a twentieth of the tolerance at the smallest λ.
             axes = Axes(X, 0.05 * self.tolerance * min(self.penalties()))
@@ -118,8 +119,8 @@ class LinearProbe(Probe):
 
     def _fit_target(
         self,
-        features: FloatArray,
-        X: torch.Tensor,
+        features: FeatureMatrix,
+        X: Design,
         axes: Axes,
         scale: Standardiser,
         target: Target,
@@ -149,14 +150,42 @@ class LinearProbe(Probe):
                     "proven" if gap <= self.tolerance * entropy else "missed", gap, gap / entropy, gap / objective
                 )
                 fits.append(FittedLinear(all_weights, all_bias, penalty, objective, certificate, 0.0))
-        best = self._choose(fits, features[target.valid], target.codes[target.valid])
+        best = self._choose(fits, features, target)
         best.seconds = shared + time.monotonic() - start
         return best
 
-    def _choose(self, fits: list[FittedLinear], features: FloatArray, codes: IntArray) -> FittedLinear:
+    def _choose(self, fits: list[FittedLinear], features: FeatureMatrix, target: Target) -> FittedLinear:
         score = {"cross_entropy": cross_entropy, "error": error_rate}[self.choose_by]
-        proven = [fit for fit in fits if fit.certificate.status == "proven"]
-        return min(proven or fits, key=lambda fit: score(fit.logits(features), codes))
+        proven = [fit for fit in fits if fit.certificate.status == "proven"] or fits
+        at_once = _rows_at_once(features)
+        parts = [target.valid[i : i + at_once] for i in range(0, len(target.valid), at_once)]
+        logits: list[list[FloatArray]] = [[] for _ in proven]
+        for part in parts:
+            rows = features.read(part)
+            for found, fit in zip(logits, proven, strict=True):
+                found.append(fit.logits(rows))
+        codes = target.codes[target.valid]
+        scores = [score(np.concatenate(found), codes) for found in logits]
+        return proven[scores.index(min(scores))]
+
+
+def _design(features: FeatureMatrix, train: IntArray, scale: Standardiser) -> Design:
+    """Return the standardised training rows: held where the features are held, else read in every pass."""
+    import torch
+
+    from probekit.probes.design import InMemory, Streamed
+
+    if isinstance(features, ArrayMatrix):
+        return InMemory(torch.from_numpy(scale(features.read(train))))
+    return Streamed(
+        lambda start, stop: scale(features.read(train[start:stop])), (len(train), features.shape[1]),
+        rows_at_once=_rows_at_once(features),
+    )  # fmt: skip
+
+
+def _rows_at_once(features: FeatureMatrix) -> int:
+    """Return how many rows are read at a time: fewer where they are wide."""
+    return max(256, min(ROWS_AT_ONCE, _BLOCK_BYTES // (4 * features.shape[1])))
 
 
 def _entropy(codes: IntArray) -> float:
@@ -169,15 +198,16 @@ class Standardiser:
     """Centres and scales features by their training rows; a constant feature becomes 0.
 
     Args:
-        features: shape (rows, features), float32.
+        features: shape (rows, features).
         train: rows that mean and deviation come from.
     """
 
-    def __init__(self, features: FloatArray, train: IntArray) -> None:
+    def __init__(self, features: FeatureMatrix, train: IntArray) -> None:
         count = len(train)
-        parts = [train[i : i + (1 << 13)] for i in range(0, count, 1 << 13)]
-        self.mean = sum(features[part].sum(axis=0, dtype=np.float64) for part in parts) / count
-        squares = sum(((features[part].astype(np.float64) - self.mean) ** 2).sum(axis=0) for part in parts)
+        at_once = min(1 << 13, _rows_at_once(features))
+        parts = [train[i : i + at_once] for i in range(0, count, at_once)]
+        self.mean = sum(features.read(part).sum(axis=0, dtype=np.float64) for part in parts) / count
+        squares = sum(((features.read(part).astype(np.float64) - self.mean) ** 2).sum(axis=0) for part in parts)
         deviation = np.sqrt(squares / count)
         # Below float32's resolution of the mean, what varies is rounding.
         varies = deviation > 1e-6 * np.abs(self.mean)

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from probekit.probes.design import Design
+
 _ROWS_AT_ONCE = 4096
 
 
-def newton_step(X: Tensor, y: Tensor, W: Tensor, b: Tensor, penalty: float) -> tuple[Tensor, Tensor, bool]:
+def newton_step(X: Design, y: Tensor, W: Tensor, b: Tensor, penalty: float) -> tuple[Tensor, Tensor, bool]:
     """Return W and b after one damped Newton step, and whether the objective fell."""
-    rows, each = len(X), torch.arange(len(X))
+    each = torch.arange(len(X))
     # The mean over the classes predicts nothing and costs penalty.
     params = torch.cat([W - W.mean(dim=0), b.unsqueeze(1)], dim=1)
-    blocks = [
-        torch.nn.functional.pad(X[i : i + _ROWS_AT_ONCE].double(), (0, 1), value=1.0)
-        for i in range(0, rows, _ROWS_AT_ONCE)
-    ]
+
+    def blocks() -> Iterator[Tensor]:
+        for part in X.blocks():
+            for i in range(0, len(part), _ROWS_AT_ONCE):
+                yield torch.nn.functional.pad(part[i : i + _ROWS_AT_ONCE].double(), (0, 1), value=1.0)
 
     def logits(parameters: Tensor) -> Tensor:
-        return torch.cat([block @ parameters.T for block in blocks])
+        return torch.cat([block @ parameters.T for block in blocks()])
 
     def objective(parameters: Tensor) -> float:
         Z = logits(parameters)
         return float((torch.logsumexp(Z, 1) - Z[each, y]).mean() + penalty / 2 * (parameters[:, :-1] ** 2).sum())
 
-    step, slope = _direction(blocks, y, params, torch.softmax(logits(params), dim=1), penalty)
+    step, slope = _direction(blocks(), y, params, torch.softmax(logits(params), dim=1), penalty)
     now, rate = objective(params), 1.0
     while rate > 1e-6:
         moved = params - rate * step
@@ -37,7 +44,7 @@ def newton_step(X: Tensor, y: Tensor, W: Tensor, b: Tensor, penalty: float) -> t
     return W, b, False
 
 
-def _direction(blocks: list[Tensor], y: Tensor, params: Tensor, P: Tensor, penalty: float) -> tuple[Tensor, float]:
+def _direction(blocks: Iterable[Tensor], y: Tensor, params: Tensor, P: Tensor, penalty: float) -> tuple[Tensor, float]:
     """Return the inverse Hessian's product with the gradient, shape (classes, axes + 1), and its slope.
 
     Args:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from probekit.probes.axes import ROWS_AT_ONCE
 from probekit.probes.descent import Heads, Metric, take_step
 from probekit.probes.newton import newton_step, solve_bias
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from probekit.probes.axes import Axes
+    from probekit.probes.design import Design
 
 _REFRESH = (0, 2, 5, 10)
 _PASSES_BEFORE_NEWTON = 150
@@ -60,7 +60,7 @@ class Optimum:
 
 
 def minimise(
-    X: Tensor, y: Tensor, classes: int, penalties: list[float], tolerance: float, max_passes: int, axes: Axes
+    X: Design, y: Tensor, classes: int, penalties: list[float], tolerance: float, max_passes: int, axes: Axes
 ) -> Optimum:
     """Minimise one head per penalty.
 
@@ -95,7 +95,7 @@ def _threads_for(flops: int) -> Iterator[None]:
 
 
 def _minimise(
-    X: Tensor, y: Tensor, classes: int, penalties: list[float], tolerance: float, max_passes: int, axes: Axes
+    X: Design, y: Tensor, classes: int, penalties: list[float], tolerance: float, max_passes: int, axes: Axes
 ) -> Optimum:
     fit = _Fit(X, y, classes, penalties, tolerance, axes)
     unknowns = (classes if classes > 2 else 1) * (axes.X.shape[1] + 1)
@@ -113,7 +113,7 @@ class _Fit:
     """One problem and the best that each head has reached, in the axes' coordinates and float64."""
 
     def __init__(
-        self, X: Tensor, y: Tensor, classes: int, penalties: list[float], tolerance: float, axes: Axes
+        self, X: Design, y: Tensor, classes: int, penalties: list[float], tolerance: float, axes: Axes
     ) -> None:
         heads = len(penalties)
         self.X, self.y, self.classes, self.axes, self.tolerance = X, y, classes, axes, tolerance
@@ -187,17 +187,18 @@ class _Fit:
         """
         rows, penalty = len(self.X), float(self.penalties[head])
         each = torch.arange(rows)
-        blocks = [self.X[i : i + ROWS_AT_ONCE] for i in range(0, rows, ROWS_AT_ONCE)]
         own = self.axes.back(W)
-        Z = torch.cat([own @ block.double().T for block in blocks], dim=1)
+        Z = torch.cat([own @ block.double().T for block in self.X.blocks()], dim=1)
         b, residue = solve_bias(Z, self.y, b)
         Z += b.unsqueeze(-1)
         objective = float((torch.logsumexp(Z, 0) - Z[self.y, each]).mean() + penalty / 2 * (own**2).sum())
         P = torch.softmax(Z, dim=0)
         P[self.y, each] -= 1
         gradient = penalty * own
-        for i, block in enumerate(blocks):
-            gradient += P[:, i * ROWS_AT_ONCE : (i + 1) * ROWS_AT_ONCE] @ block.double() / rows
+        first = 0
+        for block in self.X.blocks():
+            gradient += P[:, first : first + len(block)] @ block.double() / rows
+            first += len(block)
         gap = float((gradient**2).sum()) / (2 * penalty) + residue
         if gap < float(self.gap[head]):
             self.weights[head], self.bias[head] = W, b

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from probekit.components import DoesNotApplyError, LearnedReduction
+from probekit.components import DoesNotApplyError, LearnedReduction, Wanted
 from probekit.errors import Problem, SpecError
-from probekit.reductions.data_free import FlattenReduction
-from probekit.steps import program_shape
+from probekit.reductions.data_free import FlattenReduction, position_axes
+from probekit.spec.rows import Rows
+from probekit.steps import BatchFirst, Positions, program_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,26 +28,27 @@ class FeatureSet:
     """One tap under one reduction: one feature matrix.
 
     Args:
-        tap: with the shape that a trial run saw.
+        wanted: the tap with the shape that a trial run saw, the program, the number of features that it gives.
         label: what results call the tap.
         reduction: the reduction's name in the spec, ``flatten`` where the spec's did not apply.
-        program: the steps from activation to features.
-        raw: values of the activation per example.
-        width: features that the program gives.
+        raw: values of the activation per feature row; an axis whose size changes counts as one.
         learned: what is fitted on these features afterwards, if anything.
     """
 
-    tap: Tap
+    wanted: Wanted
     label: str
     reduction: str
-    program: Program
     raw: int
-    width: int
     learned: LearnedReduction | None = None
+
+    @property
+    def tap(self) -> Tap:
+        """The tapped tensor."""
+        return self.wanted.tap
 
 
 def assign_reductions(
-    taps: Sequence[ChosenTap], reductions: Mapping[str, Reduction], max_features: int
+    taps: Sequence[ChosenTap], reductions: Mapping[str, Reduction], max_features: int, rows: Rows | None = None
 ) -> list[FeatureSet]:
     """Return the feature matrices that the spec asks for, in the taps' order.
 
@@ -54,53 +56,79 @@ def assign_reductions(
     A vector tap that no reduction is left for is flattened.
 
     Args:
-        taps: with shapes that hold no None.
+        taps: as a trial run saw them.
         reductions: of the spec, by name.
         max_features: more features than these are refused.
+        rows: the spec's section; with one row per position, reductions see what is at one position.
 
     Raises:
         SpecError: all at once: ``PK-Y29`` a named reduction does not fit, ``PK-M52`` a tap's axes must be stated,
-            ``PK-M53`` too many features.
+            ``PK-M53`` too many features, ``PK-M56`` a tap without positions where every position is a row.
     """
     sets: list[FeatureSet] = []
     problems: list[Problem] = []
     for chosen in taps:
+        try:
+            leading, seen = _leading(chosen.tap, rows or Rows())
+        except DoesNotApplyError as refusal:
+            if chosen.exact or len(chosen.tap.shape or ()) > 1:
+                hint = "state layout: for it, or leave it out; every position is a row here (rows)"
+                problems.append(Problem("PK-M56", f"tap {chosen.label!r}: {refusal}", hint, "taps"))
+            continue
         named = chosen.reductions is not None and chosen.exact
         found: list[FeatureSet] = []
         refusals: list[str] = []
         for name in chosen.reductions or reductions:
             try:
-                found.append(_feature_set(chosen, name, reductions[name]))
+                found.append(_feature_set(chosen, name, reductions[name], leading, seen))
             except DoesNotApplyError as refusal:
                 refusals.append(f"{name!r}: {refusal}")
         if refusals and named:
             what = f"tap {chosen.label!r} names a reduction that does not fit: {'; '.join(refusals)}"
             problems.append(Problem("PK-Y29", what, "name another, or none", "taps"))
-        elif refusals and len(chosen.tap.shape or ()) <= 1:
+        elif refusals and len(seen.shape or ()) <= 1:
             if not found:
-                found.append(_feature_set(chosen, FLATTEN, FlattenReduction()))
+                found.append(_feature_set(chosen, FLATTEN, FlattenReduction(), leading, seen))
         elif refusals:
             hint = "state layout: for it (NCHW, NHWC, NTC ...), or give it a reduction that fits every shape (subset)"
             problems.append(Problem("PK-M52", f"tap {chosen.label!r}: {'; '.join(refusals)}", hint, "taps"))
         for one in found:
-            if one.width > max_features and one.learned is None:
+            if one.wanted.width > max_features and one.learned is None:
                 what = (
-                    f"tap {one.label!r} has {one.width} features under {one.reduction!r}, the limit is {max_features}"
+                    f"tap {one.label!r} has {one.wanted.width} features under {one.reduction!r}, the limit is "
+                    f"{max_features}"
                 )
                 hint = "use {kind: pool} or {kind: subset, features: 1000}, or raise max_features"
                 problems.append(Problem("PK-M53", what, hint, "max_features"))
         sets += found
+    if not sets and not problems:
+        what = "no chosen tap has positions"
+        problems = [Problem("PK-M56", what, "state layout: for one, or leave rows: per: position out", "taps")]
     if problems:
         raise SpecError(*problems)
     return sets
 
 
-def _feature_set(chosen: ChosenTap, name: str, reduction: Reduction) -> FeatureSet:
-    tap = chosen.tap
-    program = reduction.program(tap)
-    shape = tuple(size or 0 for size in tap.shape or ())
-    result = program_shape(program, shape)
+def _leading(tap: Tap, rows: Rows) -> tuple[Program, Tap]:
+    """Return the steps that come before any reduction, and the tap as reductions see it after them."""
+    steps: Program = (BatchFirst(tap.batch_axis),) if tap.batch_axis else ()
+    if rows.per == "example":
+        return steps, tap
+    axes = position_axes(tap)
+    assert tap.shape is not None  # noqa: S101 - it has position axes
+    shape = tuple(size for axis, size in enumerate(tap.shape, start=1) if axis not in axes)
+    layout = "".join(letter for axis, letter in enumerate(tap.layout) if axis not in axes)
+    return (*steps, Positions(axes, rows.mask)), replace(tap, shape=shape, layout=layout)
+
+
+def _feature_set(chosen: ChosenTap, name: str, reduction: Reduction, leading: Program, seen: Tap) -> FeatureSet:
+    program = reduction.program(seen)
+    result = program_shape(program, seen.shape or ())
     if len(result) != 1:
         raise DoesNotApplyError(f"its program leaves {len(result)} axes, features need one")
+    width = result[0]
+    if width is None:
+        raise DoesNotApplyError(f"the size of {seen.name!r} changes from batch to batch")
     learned = reduction if isinstance(reduction, LearnedReduction) else None
-    return FeatureSet(tap, chosen.label, name, program, math.prod(shape), result[0], learned)
+    raw = math.prod(size for size in seen.shape or () if size is not None)
+    return FeatureSet(Wanted(chosen.tap, (*leading, *program), width), chosen.label, name, raw, learned)

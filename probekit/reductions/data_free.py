@@ -10,13 +10,15 @@ import math
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from probekit.components import DoesNotApplyError, Reduction, Tap
 from probekit.hookspecs import hookimpl
-from probekit.steps import Flatten, MatMul, Max, Mean, Program, Select, Std, Step, Take
+from probekit.sections import fault
+from probekit.steps import Flatten, Last, MatMul, Max, Mean, Program, Select, Std, Step, Take
 
 _POSITIONS = "DHWT"
+_MASK = "the dataset's input or column, (examples, positions), that is 0 where there is no position"
 
 
 def known_shape(tap: Tap) -> tuple[int, ...]:
@@ -31,17 +33,18 @@ def known_shape(tap: Tap) -> tuple[int, ...]:
 
 
 def position_axes(tap: Tap) -> tuple[int, ...]:
-    """Return the axes of depth, height, width and time, counted with the batch axis.
+    """Return the axes of depth, height, width and time, counted with the batch axis, which is the first.
 
     Raises:
         DoesNotApplyError: it is a vector, or its layout is not known.
     """
-    shape = known_shape(tap)
-    if len(shape) <= 1:
-        raise DoesNotApplyError(f"{tap.name!r} is a vector of {math.prod(shape)}")
-    if len(tap.layout) != len(shape) + 1:
-        what = f"the axes of {tap.name!r}, {('N', *shape)}, are not known"
-        raise DoesNotApplyError(what)
+    if tap.shape is None:
+        raise DoesNotApplyError(f"the shape of {tap.name!r} is not known")
+    if len(tap.shape) <= 1:
+        raise DoesNotApplyError(f"{tap.name!r} is a vector of {math.prod(known_shape(tap))}")
+    if len(tap.layout) != len(tap.shape) + 1:
+        what = f"the axes of {tap.name!r}, ({', '.join(['N', *('?' if s is None else str(s) for s in tap.shape)])}), "
+        raise DoesNotApplyError(f"{what}are not known")
     return tuple(axis for axis, letter in enumerate(tap.layout) if letter in _POSITIONS)
 
 
@@ -61,24 +64,38 @@ class PoolReduction(Reduction):
 
     kind: Literal["pool"] = "pool"
     how: Literal["mean", "max", "std"] = Field("mean", description="what is taken over the positions")
+    mask: str | None = Field(None, description=f"only positions that a mask keeps count: {_MASK}")
 
     def program(self, tap: Tap) -> Program:
         """(batch, channels, height, width) to (batch, channels)."""
         steps: dict[str, type[Mean | Max | Std]] = {"mean": Mean, "max": Max, "std": Std}
-        return (steps[self.how](position_axes(tap)), Flatten())
+        return (steps[self.how](position_axes(tap), self.mask), Flatten())
 
 
 class SelectReduction(Reduction):
     """The channels of one position, such as a transformer's first token."""
 
     kind: Literal["select"] = "select"
-    position: int | list[int] = Field(
-        0, description="number of the position from 0, negative from the end; for images [row, column]"
+    position: int | list[int] | Literal["last"] = Field(
+        0,
+        description="number of the position from 0, negative from the end; for images [row, column]; 'last' is the last"
+        " one that the mask keeps",
     )
+    mask: str | None = Field(None, description=f"what position 'last' asks: {_MASK}")
+
+    @model_validator(mode="after")
+    def _mask_with_last(self) -> SelectReduction:
+        if (self.position == "last") != (self.mask is not None):
+            raise fault("PK-Y29", "position 'last' and 'mask' go together", "give both, or position: -1 without a mask")
+        return self
 
     def program(self, tap: Tap) -> Program:
         """(batch, time, channels) to (batch, channels)."""
         axes = position_axes(tap)
+        if self.mask is not None or self.position == "last":
+            if len(axes) != 1:
+                raise DoesNotApplyError(f"{tap.name!r} has {len(axes)} axes of positions, 'last' needs one")
+            return (Last(axes[0], str(self.mask)), Flatten())
         positions = [self.position] if isinstance(self.position, int) else self.position
         shape = known_shape(tap)
         if len(positions) != len(axes):

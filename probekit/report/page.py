@@ -72,11 +72,12 @@ def percent(share: float) -> str:
 
 
 def tables(result: RunResult) -> list[Table]:
-    """Return one table per model, factor, control and probe, in the order of the result."""
-    groups: dict[tuple[str, str, str, str | None], list[ProbeResult]] = {}
+    """Return one table per model, checkpoint, factor, control and probe, in the order of the result."""
+    groups: dict[tuple[str, str | None, str, str, str | None], list[ProbeResult]] = {}
     for probe in result.probes:
-        groups.setdefault((probe.model, probe.factor, probe.probe, probe.control), []).append(probe)
-    several = [len({key[part] for key in groups}) > 1 for part in range(4)]
+        key = (probe.model, probe.checkpoint, probe.factor, probe.probe, probe.control)
+        groups.setdefault(key, []).append(probe)
+    several = [len({key[part] for key in groups}) > 1 for part in range(5)]
     made = []
     for key, probes in groups.items():
         title = " · ".join(str(part) for part, shown in zip(key, several, strict=True) if shown and part is not None)
@@ -92,7 +93,8 @@ def _table(result: RunResult, title: str, probes: list[ProbeResult]) -> Table:
     for probe in probes:
         share = min(probe.error["test"] / baseline, 1.0) if baseline > 0 else 1.0
         rows.append(Row(probe, share, round((1 - share) * (BINS - 1)), probe is best))
-    own = next((one for one in result.model if (one.model, one.factor) == (probes[0].model, factor)), None)
+    whose = (probes[0].model, probes[0].checkpoint, factor)
+    own = next((one for one in result.model if (one.model, one.checkpoint, one.factor) == whose), None)
     tested = result.test_rows(factor)
     return Table(
         title,

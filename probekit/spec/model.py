@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from probekit.components import Backend, Dataset, LabelFactor, Probe, Reduction, Report
 from probekit.errors import described
 from probekit.sections import Component, Name, Pluggable, Section, fault, faults_below
+from probekit.spec.rows import Rows, Size, Store
 from probekit.spec.splits import Splits
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class TapEntry(Section):
     reductions: list[Name] | None = Field(
         None, min_length=1, description="names out of the spec's reductions; default: all of them"
     )
-    layout: Literal["NC", "NCHW", "NHWC", "NCDHW", "NCT", "NTC"] | None = Field(
+    layout: Literal["NC", "NCHW", "NHWC", "NCDHW", "NCT", "NTC", "TNC"] | None = Field(
         None, description="the axes, where the producing operator does not tell them"
     )
 
@@ -90,10 +91,17 @@ class Spec(Section):
         None, min_length=1, description="several reductions by name; each applies to every tap that names none"
     )
     labels: dict[Name, AnyFactor] = Field(min_length=1, description="label factors by name")
+    rows: Rows = Field(default_factory=Rows, description="what one feature row is")
     splits: Splits = Field(default_factory=Splits, description="which examples are fitted on and reported on")
     probe: AnyProbe | None = Field(None, description="short for ``probes: {default: ...}``")
     probes: dict[Name, AnyProbe] | None = Field(None, min_length=1, description="several probes by name")
     reports: list[AnyReport] = Field(description="views of the result")
+    store: Store = Field(default_factory=Store, description="where features are kept")
+    memory: Size | None = Field(
+        None,
+        description="bytes (or ``8GiB``) that features may take while probes are fitted; what is larger is read from "
+        "the store pass by pass; default: 80 % of what is free",
+    )
 
     @field_validator("probekit", mode="before")
     @classmethod
@@ -144,12 +152,8 @@ DEFAULTS: dict[str, Any] = {
 """What an absent section stands for, in the spec's own terms; kinds are looked up like written ones."""
 
 NOT_BUILT_YET = {
-    "rows": "one feature row per position",
     "controls": "control tasks and shuffled labels",
-    "store": "the feature store",
-    "memory": "the memory bound",
     "plugins": "required plugins",
-    "model.checkpoints": "several checkpoints",
 }
 """Keys of the design that a later version brings; a spec that gives one is told so."""
 

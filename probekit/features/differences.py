@@ -1,0 +1,31 @@
+"""How far two passes over the same examples are apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from probekit.components import FloatArray
+
+
+def relative_difference(first: FloatArray, second: FloatArray) -> float:
+    """Return the largest difference as a share of the largest value; what is not finite in both counts as equal."""
+    if first.shape != second.shape:
+        return float("inf")
+    both = np.isfinite(first) & np.isfinite(second)
+    if (np.isfinite(first) != np.isfinite(second)).any():
+        return float("inf")
+    gap = np.abs(first - second, where=both, out=np.zeros_like(first)).max(initial=0.0)
+    size = np.abs(first, where=both, out=np.zeros_like(first)).max(initial=0.0)
+    return float(gap / size) if size else float(gap)
+
+
+def merge_largest(into: dict[str, Any], new: dict[str, Any]) -> None:
+    """Put the numbers of ``new`` into ``into``, the larger ones where both have one; inner mappings likewise."""
+    for name, value in new.items():
+        if isinstance(value, dict):
+            merge_largest(into.setdefault(name, {}), value)
+        else:
+            into[name] = max(into.get(name, value), value)
