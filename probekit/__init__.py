@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probekit.components import (
+        ArrayMatrix,
         Backend,
         Certificate,
         Dataset,
         DoesNotApplyError,
         Examples,
+        FeatureMatrix,
         FittedProbe,
         FittedReduction,
         Graph,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         Report,
         Tap,
         Target,
+        Wanted,
     )
     from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, UserError
     from probekit.hookspecs import hookimpl
@@ -41,8 +44,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "components": [
-        "Backend", "Certificate", "Dataset", "DoesNotApplyError", "Examples", "FittedProbe", "FittedReduction", "Graph",
-        "LabelFactor", "Labels", "LearnedReduction", "ModelInput", "Probe", "Reduction", "Report", "Tap", "Target",
+        "ArrayMatrix", "Backend", "Certificate", "Dataset", "DoesNotApplyError", "Examples", "FeatureMatrix",
+        "FittedProbe", "FittedReduction", "Graph", "LabelFactor", "Labels", "LearnedReduction", "ModelInput", "Probe",
+        "Reduction", "Report", "Tap", "Target", "Wanted",
     ],
     "errors": ["InputError", "MachineError", "Problem", "ProbekitWarning", "SpecError", "UserError"],
     "hookspecs": ["hookimpl"],
@@ -55,12 +59,14 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ArrayMatrix",
     "Backend",
     "Certificate",
     "Console",
     "Dataset",
     "DoesNotApplyError",
     "Examples",
+    "FeatureMatrix",
     "FittedProbe",
     "FittedReduction",
     "Graph",
@@ -85,6 +91,7 @@ __all__ = [
     "Tap",
     "Target",
     "UserError",
+    "Wanted",
     "hookimpl",
     "load_result",
     "load_spec",

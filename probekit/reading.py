@@ -120,8 +120,9 @@ def _by_step(files: CheckpointFiles) -> dict[str, str]:
     field = "model.checkpoints"
     pattern = Path(files.glob)
     steps: dict[str, str] = {}
-    named = re.compile(translate(files.step).replace(".*", "(.*)", 1))
-    for path in sorted(pattern.parent.glob(pattern.name)) if pattern.parent.is_dir() else []:
+    named = re.compile(translate(files.step.replace("[", "[[]")).replace(".*", "(.*)", 1))
+    found = pattern.parent.glob(pattern.name.replace("[", "[[]")) if pattern.parent.is_dir() else []
+    for path in sorted(found):
         match = named.match(path.stem)
         if match is None:
             hint = "change step: to the part of the name around the step, such as step_*"

@@ -125,8 +125,12 @@ class RunResult(Record):
         """Return the error of always saying the commonest class of the training split."""
         return float(self.provenance["labels"][factor]["baseline"][split])
 
+    def unit(self) -> str:
+        """Return what one row of features is, in the plural: ``examples`` or ``positions``."""
+        return f"{self.provenance.get('rows', {}).get('per', 'example')}s"
+
     def test_rows(self, factor: str) -> int:
-        """Return how many test examples have a label of a factor."""
+        """Return how many feature rows of the test split have a label of a factor."""
         return sum(self.provenance["labels"][factor]["counts"]["test"])
 
 

@@ -145,6 +145,7 @@ def _run(
                 "file": loaded.file, "text": loaded.text, "settings": list(loaded.settings), "digest": loaded.digest,
             },
             "seeds": {"splits": spec.splits.seed},
+            "rows": {"per": spec.rows.per, "count": len(question.owners)},
             "splits": {split: len(rows) for split, rows in question.parts.items()},
             "skipped": _skipped(asked, bad),
             "labels": {target.factor: question.label_facts(target) for target in question.targets},

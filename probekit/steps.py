@@ -295,7 +295,7 @@ def program_digest(program: Program) -> str:
     """Return what identifies a program: equal for equal steps with equal fields.
 
     Raises:
-        TypeError: a step is no dataclass, so that nobody can tell what it does.
+        TypeError: a step is no dataclass, or holds arrays inside another value, so that nobody can tell what it does.
     """
     digest = hashlib.blake2b(digest_size=16)
     for step in program:
@@ -305,6 +305,8 @@ def program_digest(program: Program) -> str:
             if isinstance(value, np.ndarray):
                 digest.update(f"{field.name}={value.dtype.str}{value.shape}".encode())
                 digest.update(np.ascontiguousarray(value).tobytes())
+            elif "array(" in repr(value):
+                raise TypeError(f"the field {field.name!r} of {type(step).__name__} holds arrays inside {type(value)}")
             else:
                 digest.update(f"{field.name}={value!r},".encode())
         digest.update(b")")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from safetensors import safe_open
 
-from probekit.results import CertificateRecord, GraphRecord, RunResult, text_tensor, write_file
+from probekit.results import CertificateRecord, GraphRecord, RunResult, text_tensor, write_file, write_predictions
 
 
 def empty(**changes):
@@ -52,6 +53,47 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_file(path, "new")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
+
+
+def written(path, **changes):
+    """Write the predictions of five feature rows; return the tensors and the facts."""
+    fields = {
+        "ids": np.array(["a", "a", "b", "ü", "ü"], dtype=object), "groups": None,
+        "parts": {"train": np.array([0, 1]), "valid": np.array([2]), "test": np.array([3, 4])},
+        "labels": {"f": np.array([0, 1, 0, -1, 1])}, "predictions": {"0": np.array([0, 0, 0, 1, 1])},
+        "losses": {"0": np.array([0.5, 1.0, 0.25, np.nan, 2.0])},
+        "keys": {"0": {"model": "m", "checkpoint": "late", "tap": "t"}},
+    }  # fmt: skip
+    write_predictions(path, **{**fields, **changes})
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["probekit"])  # noqa: SIM118
+
+
+def test_predictions_come_back_row_by_row(tmp_path):
+    tensors, facts = written(tmp_path / "p.safetensors")
+    assert sorted(tensors) == ["id", "label.f", "loss.0", "predicted.0", "split"]
+    assert [bytes(row).rstrip(b"\0").decode() for row in tensors["id"]] == ["a", "a", "b", "ü", "ü"]
+    assert [facts["splits"][number] for number in tensors["split"]] == ["train", "train", "valid", "test", "test"]
+    assert tensors["label.f"].tolist() == [0, 1, 0, -1, 1]
+    assert tensors["predicted.0"].tolist() == [0, 0, 0, 1, 1]
+    np.testing.assert_array_equal(tensors["loss.0"], np.array([0.5, 1.0, 0.25, np.nan, 2.0], dtype=np.float32))
+    assert facts["predictions"] == {"0": {"model": "m", "checkpoint": "late", "tap": "t"}}
+
+
+def test_where_rows_are_positions_each_rows_position_is_told(tmp_path):
+    tensors, _ = written(tmp_path / "p.safetensors", positions=np.array([0, 3, 7, 0, 1]))
+    assert (tensors["position"].tolist(), tensors["position"].dtype) == ([0, 3, 7, 0, 1], np.int32)
+
+
+def test_groups_stand_beside_their_rows(tmp_path):
+    tensors, _ = written(tmp_path / "p.safetensors", groups=np.array(["g", "g", "h", "", "k"]))
+    assert [bytes(row).rstrip(b"\0").decode() for row in tensors["group"]] == ["g", "g", "h", "", "k"]
+
+
+def test_the_same_predictions_are_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        written(tmp_path / name, positions=np.arange(5))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9), max_size=20))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from probekit import Reduction, SpecPath, runtime_option
+from probekit import Backend, InputError, Reduction, SpecPath, runtime_option
+from probekit.components import InputBinding, ModelOutput
 from probekit.errors import UnknownKindError
 from probekit.plugins import Plugins, installed_providers
 from probekit.sections import Component, Name, Pluggable, Section, SpecContext, expand_path, fault
@@ -186,9 +187,62 @@ def test_every_built_in_component_tells_its_identity_by_its_declared_fields():
             if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("shapes_values") is False
         }
         assert all(info.description for name, info in fields.items() if name != "kind"), component
-    assert options["onnx"] == {"batch_size", "providers"}
-    assert "batch_size" in options["torch"]
+    assert options["onnx"] == {"batch_size", "providers", "path", "output", "checkpoints"}
+    assert {"batch_size", "device", "output", "checkpoints"} <= options["torch"]
+    assert options["images"] == options["digits"] == {"on_bad_input", "workers"}
     assert options["pool"] == options["column"] == set()
+
+
+class Located(Backend):
+    """A backend as a third party writes it: files in every place where a path can stand."""
+
+    kind: Literal["located"] = "located"
+    file: SpecPath = Field(description="where it is")
+    table: SpecPath | None = Field(None, description="or nowhere")
+    parts: dict[str, list[SpecPath]] = Field(default_factory=dict, description="many")
+    precision: str = Field("full", description="of the sums")
+
+    def signature(self):
+        raise NotImplementedError
+
+    def graph(self, example=None):
+        raise NotImplementedError
+
+    def open(self, taps):
+        raise NotImplementedError
+
+    def fingerprint(self):
+        return "f"
+
+
+def test_the_identity_of_a_model_holds_no_place_and_no_question():
+    own = {"version": 1, "kind": "located", "inputs": {}, "precision": "full"}
+    assert Located(file="/a").identity() == own
+    moved = Located(
+        file="/b", table="/c", parts={"x": ["/d"]}, batch_size=2, output=ModelOutput(factor="f"),
+        checkpoints={"late": "/e"},
+    )  # fmt: skip
+    assert moved.identity() == own
+    assert Located(file="/a", precision="half").identity() == {**own, "precision": "half"}
+
+
+def test_what_an_input_is_fed_is_part_of_a_models_identity():
+    fed = Located(file="/a", inputs={"x": InputBinding(value=3)})
+    assert fed.identity()["inputs"]["x"]["value"] == 3
+
+
+def test_a_model_that_knows_no_better_tells_its_taps_by_the_whole_of_it():
+    assert Located(file="/a").tap_fingerprints(["x", "y"]) == {"x": "f:x", "y": "f:y"}
+
+
+def test_a_model_that_takes_no_checkpoints_says_so():
+    with pytest.raises(InputError) as refused:
+        Located(file="/a").with_checkpoint("/b/2.pt")
+    message = (
+        "model.checkpoints: a model of kind 'located' takes no checkpoints, got '/b/2.pt'; "
+        "name several models: models: {NAME: ...}"
+    )
+    assert [(problem.code, str(problem)) for problem in refused.value.problems] == [("PK-M55", message)]
 
 
 # --- components in sections -------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.steps import (
+    NO_MASKS,
+    BatchFirst,
     Flatten,
+    Last,
+    Masks,
     MatMul,
     Max,
     Mean,
+    Positions,
     Program,
     Select,
+    Shape,
     Slice,
     Std,
     Step,
     Take,
+    program_digest,
+    program_masks,
     program_shape,
     run_program,
 )
@@ -120,6 +129,250 @@ def test_matmul_sums_the_products(activation: Array, width: int, seed: int) -> N
     np.testing.assert_allclose(result, np.array(expected), rtol=1e-4, atol=1e-4)
     assert MatMul(matrix).shape(activation.shape[1:]) == result.shape[1:]
 
+
+# --- masks and positions
+
+
+@st.composite
+def masked(draw: st.DrawFn, most_masked: int = 3) -> tuple[Array, tuple[int, ...], npt.NDArray[np.int64]]:
+    """Give an activation, ascending axes of it, and their mask of zeros and other numbers."""
+    activation = draw(activations(least_axes=2))
+    axes = st.lists(st.integers(1, activation.ndim - 1), min_size=1, max_size=most_masked, unique=True)
+    chosen = tuple(sorted(draw(axes)))
+    shape = (len(activation), *(activation.shape[axis] for axis in chosen))
+    mask = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).integers(-1, 3, shape)
+    return activation, chosen, mask * draw(st.sampled_from([0, 1, 1, 1]))
+
+
+def kept_of(
+    activation: Array, axes: tuple[int, ...], mask: npt.NDArray[np.int64]
+) -> dict[tuple[int, ...], list[tuple[tuple[int, ...], float]]]:
+    """Give, at each place of the axes that stay, the positions that the mask keeps and their values."""
+    found: dict[tuple[int, ...], list[tuple[tuple[int, ...], float]]] = {}
+    for place in itertools.product(*map(range, activation.shape)):
+        stays = tuple(n for axis, n in enumerate(place) if axis not in axes)
+        position = tuple(place[axis] for axis in axes)
+        found.setdefault(stays, [])
+        if mask[(place[0], *position)] != 0:
+            found[stays].append((position, float(activation[place])))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("step", "summary", "nothing"),
+    [(Mean, statistics.fmean, math.nan), (Max, max, -math.inf), (Std, statistics.pstdev, math.nan)],
+    ids=["mean", "max", "std"],
+)
+@settings(deadline=None, max_examples=40)
+@given(given=masked())
+def test_a_masked_summary_is_the_loop_over_the_values_that_the_mask_keeps(
+    step: type[Mean | Max | Std],
+    summary: Callable[[list[float]], float],
+    nothing: float,
+    given: tuple[Array, tuple[int, ...], npt.NDArray[np.int64]],
+) -> None:
+    activation, axes, mask = given
+    found = kept_of(activation, axes, mask)
+    expected = [summary([v for _, v in kept]) if kept else nothing for kept in found.values()]
+    result = run_program((step(axes, "m"), Flatten()), activation, {"m": mask, "other": mask * 0})
+    np.testing.assert_allclose(result, np.reshape(expected, (len(activation), -1)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [Mean, Max, Std])
+@pytest.mark.parametrize("rubbish", [np.nan, np.inf, -np.inf, 3e38])
+def test_what_a_mask_leaves_out_may_hold_anything(step: type[Mean | Max | Std], rubbish: float) -> None:
+    activation = np.array([[[1, 2], [rubbish, rubbish], [3, 6]]], dtype=np.float32)
+    result = run_program((step((1,), "m"), Flatten()), activation, {"m": np.array([[1, 0, 1]])})
+    expected = {Mean: [[2, 4]], Max: [[3, 6]], Std: [[1, 2]]}[step]
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float32"])
+def test_a_mask_of_any_dtype_keeps_what_is_not_0(dtype: str) -> None:
+    activation = np.array([[1.0, 5.0, 7.0]])
+    result = run_program((Mean((1,), "m"), Flatten()), activation, {"m": np.array([[1, 0, 1]], dtype=dtype)})
+    assert result.tolist() == [[4.0]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(given=masked(most_masked=1))
+def test_last_takes_the_last_position_that_the_mask_keeps(
+    given: tuple[Array, tuple[int, ...], npt.NDArray[np.int64]],
+) -> None:
+    activation, (axis,), mask = given
+    found = kept_of(activation, (axis,), mask)
+    every = kept_of(activation, (axis,), np.ones_like(mask))
+    expected = [(kept or every[place])[-1][1] for place, kept in found.items()]
+    result = Last(axis, "m").apply(activation, {"m": mask})
+    assert result.flatten().tolist() == expected
+    assert Last(axis, "m").shape(activation.shape[1:]) == result.shape[1:]
+
+
+@settings(deadline=None, max_examples=60)
+@given(given=masked(), with_mask=st.booleans())
+def test_every_position_that_is_kept_becomes_a_row_in_the_order_of_examples_and_positions(
+    given: tuple[Array, tuple[int, ...], npt.NDArray[np.int64]], with_mask: bool
+) -> None:
+    activation, axes, mask = given
+    if not with_mask:
+        mask = np.ones_like(mask)
+    others = [range(size) for axis, size in enumerate(activation.shape) if axis and axis not in axes]
+    expected = []
+    for position in itertools.product(*map(range, mask.shape)):
+        if mask[position] == 0:
+            continue
+        row = []
+        for other in itertools.product(*others):
+            rest = iter(other)
+            here = dict(zip(axes, position[1:], strict=True))
+            place = [position[0], *(here[a] if a in here else next(rest) for a in range(1, activation.ndim))]
+            row.append(float(activation[tuple(place)]))
+        expected.append(row)
+    step = Positions(axes, "m" if with_mask else None)
+    result = run_program((step, Flatten()), activation, {"m": mask})
+    assert result.tolist() == expected
+    assert step.shape(activation.shape[1:]) == tuple(map(len, others))
+
+
+@settings(deadline=None, max_examples=40)
+@given(activation=activations(least_axes=2), data=st.data())
+def test_batch_first_puts_each_example_together(activation: Array, data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, activation.ndim - 1))
+    result = BatchFirst(axis).apply(activation)
+    others = [range(size) for number, size in enumerate(activation.shape) if number != axis]
+    for n in range(activation.shape[axis]):
+        for place in itertools.product(*others):
+            assert result[(n, *place)] == activation[(*place[:axis], n, *place[axis:])]
+    assert BatchFirst(axis).shape(result.shape[1:]) == result.shape[1:]
+
+
+def test_after_batch_first_axes_count_from_the_batch() -> None:
+    activation = np.arange(24.0).reshape(4, 3, 2)  # (time, batch, channels)
+    result = run_program((BatchFirst(1), Select(1, -1), Flatten()), activation)
+    assert result.tolist() == activation[3].tolist()
+
+
+def test_the_masks_of_a_program_are_named_once_in_order() -> None:
+    program = (Positions((1,), "z"), Mean((2,), "a"), Std((2,), "z"), Last(1, "b"), Max((2,)), Flatten())
+    assert program_masks(program) == ("a", "b", "z")
+    assert program_masks((Mean((1,)), Positions((1,)), Flatten())) == ()
+
+
+def test_a_program_sees_float32_before_its_first_step() -> None:
+    # Two numbers that float32 cannot tell apart: in float64 their spread would not be 0.
+    activation = np.array([[2.0**24, 2.0**24 + 1]])
+    assert run_program((Std((1,)), Flatten()), activation).tolist() == [[0.0]]
+    codes = np.array([[100, 100]], dtype=np.int8)
+    assert run_program((Flatten(), MatMul(np.full((2, 1), 2, np.float32))), codes).tolist() == [[400.0]]
+
+
+# --- what identifies a program
+
+
+def steps() -> st.SearchStrategy[Step]:
+    axes = st.lists(st.integers(1, 3), min_size=1, max_size=2, unique=True).map(tuple)
+    mask = st.sampled_from([None, "m", "n"])
+    numbers = st.lists(st.integers(0, 3), max_size=3).map(lambda found: np.array(found, dtype=np.int64))
+    matrices = st.integers(1, 2).map(lambda width: np.ones((2, width), dtype=np.float32))
+    return st.one_of(
+        st.builds(BatchFirst, st.integers(0, 2)),
+        *(st.builds(kind, axes, mask) for kind in (Mean, Max, Std, Positions)),
+        st.builds(Select, st.integers(1, 2), st.integers(-2, 2)),
+        st.builds(Last, st.integers(1, 2), st.sampled_from(["m", "n"])),
+        st.builds(Slice, st.integers(1, 2), st.integers(0, 1), st.integers(2, 3)),
+        st.just(Flatten()),
+        st.builds(Take, numbers),
+        st.builds(MatMul, matrices),
+    )
+
+
+def fields_of(step: Step) -> tuple[object, ...]:
+    """Return all that a step says, arrays as lists."""
+    values = [value.tolist() if isinstance(value, np.ndarray) else value for value in vars(step).values()]
+    return type(step), *map(repr, values)
+
+
+@settings(deadline=None, max_examples=200)
+@given(one=st.lists(steps(), max_size=3), other=st.lists(steps(), max_size=3))
+def test_programs_have_one_digest_exactly_where_their_steps_and_fields_are_equal(
+    one: list[Step], other: list[Step]
+) -> None:
+    same = list(map(fields_of, one)) == list(map(fields_of, other))
+    assert (program_digest(tuple(one)) == program_digest(tuple(other))) == same
+
+
+def test_an_equal_program_that_is_made_anew_has_the_same_digest() -> None:
+    def made() -> Program:
+        return (BatchFirst(1), Flatten(), Take(np.arange(5)), MatMul(np.eye(5, 2, dtype=np.float32)))
+
+    assert program_digest(made()) == program_digest(made())
+
+
+ARRAY = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ARRAY + np.float32(1e-6),
+        -ARRAY,
+        ARRAY.T.copy(),
+        ARRAY[:1],
+        ARRAY.reshape(4, 1),
+        ARRAY.reshape(1, 4),
+        ARRAY.astype(np.float64),
+        ARRAY.view(np.int32),
+    ],
+    ids=["a value", "all signs", "turned", "a row less", "a column", "a row", "dtype", "the same bytes as integers"],
+)
+def test_any_change_of_an_array_changes_the_digest(other: npt.NDArray[np.float32]) -> None:
+    assert program_digest((MatMul(other),)) != program_digest((MatMul(ARRAY),))
+
+
+def test_the_place_of_an_array_in_memory_does_not_change_the_digest() -> None:
+    wide = np.zeros((2, 4), dtype=np.float32)
+    wide[:, ::2] = ARRAY
+    for same in (ARRAY.copy(), np.asfortranarray(ARRAY), wide[:, ::2]):
+        assert program_digest((MatMul(same),)) == program_digest((MatMul(ARRAY),))
+
+
+def test_the_digest_of_a_program_stays_what_it_is() -> None:
+    """It names the features in the store: another digest would extract everything again."""
+    program = (Mean((2, 3), "m"), Flatten(), Take(np.array([0, 2], dtype=np.int64)))
+    assert program_digest(program) == "5882f7d17ff777b5ebbe7c695bf9cdbb"
+
+
+def test_a_step_of_a_plugin_is_not_taken_for_a_built_in_one_of_its_name() -> None:
+    def of_a_plugin() -> Step:
+        @dataclass(frozen=True)
+        class Mean:
+            axes: tuple[int, ...]
+            mask: str | None = None
+
+            def apply(self, activation: Array, masks: Masks = NO_MASKS) -> Array:
+                return activation
+
+            def shape(self, shape: Shape) -> Shape:
+                return shape
+
+        return Mean((1,))
+
+    assert program_digest((of_a_plugin(),)) != program_digest((Mean((1,)),))
+
+
+def test_a_step_that_is_no_dataclass_is_refused() -> None:
+    class Nothing:
+        def apply(self, activation: Array, masks: Masks = NO_MASKS) -> Array:
+            return activation
+
+        def shape(self, shape: Shape) -> Shape:
+            return shape
+
+    with pytest.raises(TypeError, match="dataclass"):
+        program_digest((Nothing(),))
+
+
+# --- whole programs
 
 PROGRAMS: list[tuple[Program, tuple[int, ...]]] = [
     ((Flatten(),), (12,)),

@@ -152,7 +152,8 @@ class Asked:
         parts = {split: np.setdiff1d(part, gone, assume_unique=True) for split, part in self.parts.items()}
         empty = [split for split, part in parts.items() if not len(part)]
         if empty:
-            raise InputError(Problem("PK-L13", f"no example of {listed(empty)} can be read", field="splits"))
+            what = f"no example of {listed(empty)} has a row of features: none can be read, or none has a position"
+            raise InputError(Problem("PK-L13", what, field="splits"))
         places = {
             split: np.flatnonzero(np.isin(owners, np.searchsorted(self.rows, part))) for split, part in parts.items()
         }

@@ -39,7 +39,7 @@ class Table:
         factor: the label factor.
         rows: in depth order.
         baseline: test error of always saying the commonest class.
-        tested: test examples.
+        tested: labelled feature rows of the test split.
         own: the model's own result, None when there is none.
         verdict: one sentence made from the numbers.
     """
@@ -103,15 +103,17 @@ def _table(result: RunResult, title: str, probes: list[ProbeResult]) -> Table:
         baseline,
         tested,
         own,
-        _verdict(best, baseline, own, tested, several=len({p.reduction for p in probes}) > 1),
+        _verdict(
+            best, baseline, own, f"{tested:,} test {result.unit()}", several=len({p.reduction for p in probes}) > 1
+        ),
     )
 
 
-def _verdict(best: ProbeResult | None, baseline: float, own: ModelResult | None, tested: int, *, several: bool) -> str:
+def _verdict(best: ProbeResult | None, baseline: float, own: ModelResult | None, tested: str, *, several: bool) -> str:
     if best is None:
         return "No probe reached its optimum, so none is ranked."
     place = f"{best.tap} ({best.reduction})" if several else best.tap
-    wrong = f"{percent(best.error['test'])} of {tested:,} test examples wrong"
+    wrong = f"{percent(best.error['test'])} of {tested} wrong"
     chance = f"always saying the commonest class gives {percent(baseline)}"
     if best.error["test"] >= baseline:
         chosen = f"the one chosen on valid, at {place}, {wrong}"

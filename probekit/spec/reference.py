@@ -26,8 +26,11 @@ _SECTIONS = {
     "TapEntry": "Entries of `taps`",
     "Splits": "`splits`",
     "ShareOf": "`splits.valid` as a mapping",
+    "Rows": "`rows`",
+    "Store": "`store`",
     "InputBinding": "`model.inputs.NAME`",
     "ModelOutput": "`model.output`",
+    "CheckpointFiles": "`model.checkpoints` by a pattern",
 }
 """The sections that are no components, with their titles."""
 
@@ -56,7 +59,8 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
     bare = {"enum": plugins.kinds("report"), "description": "short for {kind: NAME}"}
     definitions["report"]["oneOf"].append(bare)
     definitions["TapEntry"]["anyOf"] = [{"required": ["match"]}, {"required": ["op"]}]
-    definitions["TapEntry"] = {"anyOf": [{"type": "string"}, definitions["TapEntry"]]}
+    for name in ("TapEntry", "Store"):
+        definitions[name] = {"anyOf": [{"type": "string"}, definitions[name]]}
     # What a spec may leave out: name is made from the file's name, the others have defaults with kinds of their own.
     schema["required"] = ["probekit", "data", "labels"]
     schema["oneOf"] = [{"required": ["model"]}, {"required": ["models"]}]
@@ -100,11 +104,11 @@ def reference(plugins: Plugins) -> str:
         + ", ".join(f"`{key}` ({meaning})" for key, meaning in NOT_BUILT_YET.items())
         + ".",
     ]
-    for name in ("TapEntry", "Splits", "ShareOf"):
+    for name in ("TapEntry", "Rows", "Splits", "ShareOf", "Store"):
         lines += _section(f"### {_SECTIONS[name]}", definitions[name], definitions)
     for category, title in _TITLES.items():
         lines += ["", f"## {title}"]
-        for name in ("InputBinding", "ModelOutput") if category == "backend" else ():
+        for name in ("InputBinding", "ModelOutput", "CheckpointFiles") if category == "backend" else ():
             lines += _section(f"### {_SECTIONS[name]}", definitions[name], definitions)
         for kind in plugins.kinds(category):
             section = definitions[f"{category}.{kind}"]

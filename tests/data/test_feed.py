@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.components import Examples, InputBinding, ModelInput
-from probekit.data.feed import make_feed
+from probekit.data.feed import input_sources, make_feed
 from probekit.errors import InputError
 
 Refused = Callable[[Callable[[], object]], list[tuple[str, str]]]
@@ -74,6 +74,38 @@ def test_a_value_is_fed_as_it_is_to_every_batch(value: Any, shape: tuple[int, ..
     assert got.shape == (shape or ())
     np.testing.assert_allclose(got, value, rtol=1e-6)
     assert dtype is None or got.dtype == dtype
+
+
+def test_each_input_is_told_what_it_is_fed() -> None:
+    bindings = {name: InputBinding(**one) for name, one in {"a": {"column": "length"}, "z": {"value": 3}}.items()}
+    signature = [declared("a"), declared("image"), declared("text"), declared("z")]
+    assert input_sources(signature, bindings, examples()) == {"a": "length", "image": "image", "text": "text"}
+
+
+def test_the_only_input_is_told_to_take_the_only_input_of_the_dataset() -> None:
+    assert input_sources([declared("pixel_values")], {}, examples()) == {"pixel_values": "image"}
+
+
+def test_an_input_of_a_columns_name_takes_the_column_though_it_is_the_only_one() -> None:
+    assert input_sources([declared("length")], {}, examples()) == {"length": "length"}
+
+
+def test_what_is_fed_is_known_without_reading_anything() -> None:
+    class Unread(Examples):
+        def read(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+            raise AssertionError
+
+    data = Unread({"id": np.arange(4)}, input_names=["image"])
+    assert input_sources([declared("x")], {}, data) == {"x": "image"}
+
+
+def test_any_reading_of_the_rows_serves_more_than_one_model() -> None:
+    data = examples(image=IMAGE, other=IMAGE + 100)
+    read = data.read(ROWS)
+    for name in ("image", "other"):
+        got = make_feed([declared(name)], {}, data)(ROWS, read)
+        assert list(got) == [name]
+        assert got[name].tolist() == data.read(ROWS)[name].tolist()
 
 
 # --- dtypes

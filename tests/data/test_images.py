@@ -226,3 +226,65 @@ def test_a_mean_for_another_number_of_channels_is_refused(tmp_path: Path, refuse
     examples = ImagesDataset(path=str(tmp_path), preprocess=options).open()
     message = "preprocess.std has 3 numbers for 1 channels; give one number, or one a channel"
     assert refused(lambda: examples.read(np.array([0]))) == [("PK-L22", message)]
+
+
+# --- digests
+
+
+def digests(*paths: Path, **options: object) -> list[bytes]:
+    """Return the digests of those files under one preprocessing."""
+    examples = ImageExamples({"id": np.arange(len(paths))}, list(paths), ImagePreprocess.model_validate(options))
+    return examples.digests(np.arange(len(paths)))
+
+
+def test_a_digest_is_of_the_files_bytes_not_of_its_name(tmp_path: Path) -> None:
+    one, other = save(tmp_path / "a/x.png", noise(4, 4)), save(tmp_path / "b/y.png", noise(4, 4, seed=1))
+    copy = tmp_path / "z.gif"
+    copy.write_bytes(one.read_bytes())
+    first, second, third = digests(one, copy, other)
+    assert first == second != third
+    assert (len(first), len(third)) == (16, 16)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resize": 3},
+        {"center_crop": 3},
+        {"mode": "L"},
+        {"scale": 1.0},
+        {"mean": [0.5]},
+        {"std": [0.5]},
+        {"mean": [0.5, 0.5, 0.25]},
+    ],
+    ids=str,
+)
+def test_another_preprocessing_gives_another_digest(tmp_path: Path, options: dict[str, object]) -> None:
+    path = save(tmp_path / "x.png")
+    assert digests(path, **options) == digests(path, **options)
+    assert digests(path, **options) != digests(path)
+
+
+def test_the_digest_of_a_file_changes_with_its_bytes(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.png", noise(4, 4))
+    before = digests(path)
+    save(path, noise(4, 4, seed=1))
+    assert digests(path) != before
+
+
+def test_digests_come_in_the_order_asked_and_decode_nothing(tmp_path: Path) -> None:
+    for name in ("a/x.png", "b/y.png"):
+        save(tmp_path / name).write_bytes(name.encode())
+    examples = ImagesDataset(path=str(tmp_path)).open()
+    first, second = examples.digests(np.arange(2))
+    assert first != second
+    assert examples.digests(np.array([1, 0, 1])) == [second, first, second]
+
+
+def test_a_file_that_cannot_be_read_has_a_digest_of_its_own(tmp_path: Path) -> None:
+    there, gone, lost = save(tmp_path / "x.png"), tmp_path / "gone.png", tmp_path / "lost.png"
+    whole, first, second = digests(there, gone, lost)
+    assert len({whole, first, second}) == 3
+    assert digests(gone) == [first]
+    save(gone)
+    assert digests(gone) == [whole]

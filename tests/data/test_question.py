@@ -3,20 +3,24 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import sklearn.datasets
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 
-from probekit.components import Examples, Labels
+from probekit.components import Dataset, Examples, LabelFactor, Labels
+from probekit.data import question as question_module
 from probekit.data.arrays import ArraysDataset, DigitsDataset
-from probekit.data.factors import ColumnFactor, GroupFactor
-from probekit.data.question import Question, ask
-from probekit.data.targets import make_targets
-from probekit.errors import ProbekitWarning
+from probekit.data.factors import BinsFactor, ColumnFactor, GroupFactor
+from probekit.data.question import Asked, Question, ask
+from probekit.errors import InputError, ProbekitWarning, Problem
 from probekit.spec import Spec
+from probekit.spec.rows import Rows
 from probekit.spec.splits import ShareOf, Splits
 
 Refused = Callable[[Callable[[], object]], list[tuple[str, str]]]
@@ -31,15 +35,28 @@ def question(content: str, labels: str, **parts: list[int]) -> Question:
     found = {"class": Labels(tuple(names), np.array([names.index(c) if c != "-" else -1 for c in labels]))}
     arrays = {name: np.array(rows) for name, rows in parts.items()}
     rows = np.unique(np.concatenate(list(arrays.values())))
-    return Question(examples, found, arrays, rows, make_targets(found, arrays, rows, seed=0))
+    asked = Asked(spec(DigitsDataset(), {"class": ColumnFactor()}, Splits()), examples, found, arrays, rows)
+    return asked.question()
 
 
 def digests(asked: Question) -> list[bytes]:
-    return asked.examples.row_digests(asked.examples.read(asked.rows))
+    return asked.examples.digests(asked.rows)
 
 
-def spec(data: Any, labels: dict[str, Any], splits: Splits) -> Spec:
-    return Spec(probekit=1, name="x", data=data, labels=labels, splits=splits, reports=[])
+def spec(data: Any, labels: dict[str, Any], splits: Splits, rows: Rows | None = None) -> Spec:
+    return Spec(probekit=1, name="x", data=data, labels=labels, splits=splits, rows=rows or Rows(), reports=[])
+
+
+def holding(examples: Examples) -> Dataset:
+    """Return a dataset that opens as these examples."""
+
+    class Held(Dataset):
+        kind: Literal["held"] = "held"
+
+        def open(self) -> Examples:
+            return examples
+
+    return Held()
 
 
 # --- what is asked
@@ -49,7 +66,8 @@ def test_digits_are_asked_as_scikit_learn_holds_them() -> None:
     truth = sklearn.datasets.load_digits().target
     groups = {"even": "0, 2, 4, 6, 8", "odd": "1, 3, 5, 7, 9"}
     splits = Splits(column="half", train="even", valid=ShareOf(of="odd", share=0.3), test="odd")
-    asked = ask(spec(DigitsDataset(), {"digit": ColumnFactor(), "parity": GroupFactor(groups=groups)}, splits))
+    factors: dict[str, LabelFactor] = {"digit": ColumnFactor(), "parity": GroupFactor(groups=groups)}
+    asked = ask(spec(DigitsDataset(), factors, splits)).question()
     assert asked.rows.tolist() == list(range(1797))
     assert asked.parts["train"].tolist() == list(range(0, 1797, 2))
     assert sorted([*asked.parts["valid"].tolist(), *asked.parts["test"].tolist()]) == list(range(1, 1797, 2))
@@ -63,7 +81,7 @@ def test_digits_are_asked_as_scikit_learn_holds_them() -> None:
 
 def test_only_rows_of_a_split_are_asked_about() -> None:
     splits = Splits(train=0.3, valid=0.1, test=0.1, stratify="digit", seed=4)
-    asked = ask(spec(DigitsDataset(), {"digit": ColumnFactor()}, splits))
+    asked = ask(spec(DigitsDataset(), {"digit": ColumnFactor()}, splits)).question()
     assert len(asked.rows) == sum(len(part) for part in asked.parts.values()) == 539 + 180 + 180
     truth = sklearn.datasets.load_digits().target
     (target,) = asked.targets
@@ -89,7 +107,7 @@ def test_rows_of_a_split_without_a_label_are_left_out() -> None:
     (target,) = asked.targets
     # All eight rows have features.
     assert asked.within("valid", target).tolist() == [5]
-    assert asked.within("test", target).tolist() == [6, 0]
+    assert asked.within("test", target).tolist() == [0, 6]
 
 
 def test_the_baseline_is_scikit_learns_most_frequent_class() -> None:
@@ -150,19 +168,32 @@ def test_one_content_twice_in_one_split_is_fine() -> None:
 
 
 def test_rows_in_no_split_are_not_compared() -> None:
-    asked = question("abcdea", "ababab", train=[0, 1], valid=[2, 3], test=[4, 1])
-    parts = {name: rows for name, rows in asked.parts.items() if name != "test"} | {"test": np.array([4])}
-    without = Question(asked.examples, asked.labels, parts, np.arange(5), asked.targets)
-    without.refuse_duplicates(digests(without), allow=False)
+    asked = question("abcdefa", "abababb", train=[0, 1], valid=[2, 3], test=[4, 5])
+    assert asked.rows.tolist() == [0, 1, 2, 3, 4, 5]
+    asked.refuse_duplicates(digests(asked), allow=False)
 
 
 def test_contents_are_compared_by_value_and_dtype() -> None:
     one = Examples({"id": np.arange(3)}, {"image": np.array([1, 1, 2])})
     two = Examples({"id": np.arange(3)}, {"image": np.array([1.0, 1.0, 2.0])})
     rows = np.arange(3)
-    first, second, third = one.row_digests(one.read(rows))
+    first, second, third = one.digests(rows)
     assert first == second != third
-    assert first not in two.row_digests(two.read(rows))
+    assert first not in two.digests(rows)
+
+
+def test_contents_are_told_apart_by_the_input_that_they_stand_in() -> None:
+    values = np.array([[1, 2]])
+    names = [{"a": values}, {"b": values}, {"a": values, "b": values}, {"a": values[:, :1], "b": values[:, 1:]}]
+    assert len({Examples({"id": np.arange(1)}, inputs).digests(np.arange(1))[0] for inputs in names}) == 4
+
+
+def test_a_digest_is_of_the_row_whichever_rows_it_is_read_with() -> None:
+    examples = Examples({"id": np.arange(4)}, {"text": np.array(["a", "b", "a", None], dtype=object)})
+    a, b, again, nothing = examples.digests(np.arange(4))
+    assert a == again
+    assert examples.digests(np.array([3, 1, 1])) == [nothing, b, b]
+    assert {len(one) for one in (a, b, nothing)} == {16}
 
 
 # --- L12: one content with two labels
@@ -188,3 +219,197 @@ def test_one_content_with_two_labels_is_told_of_where_leakage_is_allowed() -> No
 def test_one_content_with_a_label_and_without_one_is_fine() -> None:
     asked = question("aabcdef", "a-babab", train=[0, 1, 2], valid=[3, 4], test=[5, 6])
     asked.refuse_duplicates(digests(asked), allow=False)
+
+
+# --- examples that could not be read
+
+
+def asked_of(content: str, labels: str, **parts: list[int]) -> Asked:
+    """Return what is asked of examples with a letter of content and one of label each."""
+    examples = Examples(
+        {"id": np.arange(len(content)), "label": np.array(list(labels))}, {"x": np.array(list(content))}
+    )
+    found = {"class": Labels.of(list(labels))}
+    arrays = {name: np.array(rows) for name, rows in parts.items()}
+    rows = np.unique(np.concatenate(list(arrays.values())))
+    return Asked(spec(holding(examples), {"class": ColumnFactor()}, Splits()), examples, found, arrays, rows)
+
+
+def test_an_example_without_a_feature_row_is_in_no_split() -> None:
+    asked = asked_of("abcdefghi", "ababababa", train=[0, 1, 2, 7], valid=[3, 4], test=[5, 6, 8])
+    found = asked.question(np.array([1, 1, 0, 1, 1, 1, 0, 1, 1]))
+    assert {name: part.tolist() for name, part in found.parts.items()} == {
+        "train": [0, 1, 7],
+        "valid": [3, 4],
+        "test": [5, 8],
+    }
+    # Feature rows close up: those of the examples 0, 1, 3, 4, 5, 7 and 8.
+    assert found.owners.tolist() == [0, 1, 3, 4, 5, 7, 8]
+    assert {name: part.tolist() for name, part in found.places.items()} == {
+        "train": [0, 1, 5],
+        "valid": [2, 3],
+        "test": [4, 6],
+    }
+    (target,) = found.targets
+    assert [target.classes[code] for code in target.codes] == ["a", "b", "b", "a", "b", "b", "a"]
+    assert (target.train.tolist(), target.valid.tolist()) == ([0, 1, 5], [2, 3])
+    assert found.column("id").tolist() == [0, 1, 3, 4, 5, 7, 8]
+
+
+def test_a_split_of_which_no_example_can_be_read_is_refused(refused: Refused) -> None:
+    asked = asked_of("abcdef", "ababab", train=[0, 1], valid=[2, 3], test=[4, 5])
+    counts = np.array([1, 1, 0, 0, 1, 1])
+    assert refused(lambda: asked.question(counts)) == [("PK-L13", "splits: no example of 'valid' can be read")]
+
+
+def test_a_class_whose_training_examples_cannot_be_read_is_refused(refused: Refused) -> None:
+    asked = asked_of("abcdefgh", "abcababc", train=[0, 1, 2], valid=[3, 4], test=[5, 6, 7])
+    message = "labels.class: 1 classes of 'test' are not in train: 'c' (1 examples); use splits.stratify, or more"
+    (problem,) = refused(lambda: asked.question(np.array([1, 1, 0, 1, 1, 1, 1, 1])))
+    assert problem == ("PK-L02", f"{message} training examples")
+
+
+def test_an_example_that_cannot_be_read_leaks_nothing() -> None:
+    asked = asked_of("abcdefa", "abababb", train=[0, 1], valid=[2, 3], test=[4, 5, 6])
+    found = asked.question(np.array([1, 1, 1, 1, 1, 1, 0]))
+    found.refuse_duplicates(found.examples.digests(found.rows), allow=False)
+
+
+# --- one feature row per position
+
+
+TOKENS = np.array([[3, 1, 4, 1], [5, 9, 2, 6], [5, 3, 5, 8], [9, 7, 9, 3], [2, 3, 8, 4], [6, 2, 6, 4]])
+KEPT = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]])
+COLUMNS = {
+    "id": np.array(list("abcdef")),
+    "label": np.array(["x", "y", "x", "y", "x", "y"]),
+    "part": np.array(["train", "train", "valid", "valid", "test", "test"]),
+}
+BY_PART = Splits(column="part", valid="valid")
+
+
+def per_position(
+    *, factors: dict[str, LabelFactor] | None = None, splits: Splits = BY_PART, inputs: dict[str, Any] | None = None
+) -> Asked:
+    examples = Examples(COLUMNS, inputs if inputs is not None else {"tokens": TOKENS, "large": TOKENS > 4})
+    rows = Rows(per="position", mask="kept")
+    return ask(spec(holding(examples), factors or {"large": ColumnFactor(column="large")}, splits, rows))
+
+
+def counted(kept: npt.NDArray[np.int64] = KEPT) -> tuple[Any, Any]:
+    """Return the feature rows of each example and the position of each."""
+    return kept.sum(axis=1), np.concatenate([np.flatnonzero(row) for row in kept])
+
+
+def places_of(kept: npt.NDArray[np.int64] = KEPT) -> list[tuple[int, int]]:
+    """Return (example, position) of each feature row."""
+    return [(n, t) for n in range(len(kept)) for t in range(kept.shape[1]) if kept[n, t]]
+
+
+def named(found: Question, factor: str) -> list[str]:
+    target = next(one for one in found.targets if one.factor == factor)
+    return [target.classes[code] for code in target.codes]
+
+
+def test_labels_come_per_position_from_an_input_of_examples_by_positions() -> None:
+    asked = per_position()
+    assert asked.labels == {}
+    found = asked.question(*counted())
+    assert named(found, "large") == ["true" if TOKENS[place] > 4 else "false" for place in places_of()]
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data(), at_once=st.integers(1, 4))
+def test_the_label_of_a_position_is_the_value_at_its_example_and_position(data: st.DataObject, at_once: int) -> None:
+    values, kept = (
+        np.array(data.draw(st.lists(st.integers(0, 1), min_size=24, max_size=24))).reshape(6, 4) for _ in range(2)
+    )
+    # Both classes are in train and test, and every split has a row.
+    values[[0, 1, 5, 5], [0, 0, 0, 1]], kept[:, 0], kept[5, 1] = [0, 1, 0, 1], 1, 1
+    asked = per_position(factors={"v": ColumnFactor(column="v")}, inputs={"v": values})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(question_module, "_ROWS_AT_ONCE", at_once)
+        found = asked.question(*counted(kept))
+    assert named(found, "v") == [str(values[place]) for place in places_of(kept)]
+
+
+def test_the_splits_of_positions_are_those_of_their_examples() -> None:
+    found = per_position().question(*counted())
+    split = [COLUMNS["part"][example] for example, _ in places_of()]
+    for name, places in found.places.items():
+        assert places.tolist() == [row for row, part in enumerate(split) if part == name]
+    assert found.positions is not None
+    assert found.positions.tolist() == [position for _, position in places_of()]
+    assert found.owners.tolist() == [example for example, _ in places_of()]
+
+
+def test_a_factor_of_whole_examples_is_repeated_at_their_positions() -> None:
+    asked = per_position(factors={"large": ColumnFactor(column="large"), "label": ColumnFactor()})
+    found = asked.question(*counted())
+    assert list(found.labels) == ["large", "label"]
+    assert named(found, "label") == [COLUMNS["label"][example] for example, _ in places_of()]
+    assert found.column("id").tolist() == [COLUMNS["id"][example] for example, _ in places_of()]
+
+
+def test_the_position_is_a_column_itself() -> None:
+    factors: dict[str, LabelFactor] = {"early": BinsFactor(column="position", edges=[1.0])}
+    found = per_position(factors=factors).question(*counted())
+    codes = found.labels["early"].codes
+    assert [int(code) for code in codes] == [int(position >= 1) for _, position in places_of()]
+
+
+def test_examples_that_could_not_be_read_are_not_read_for_labels() -> None:
+    class Damaged(Examples):
+        def read(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+            if 3 in rows:
+                raise InputError(Problem("PK-L18", "1 of 1 images cannot be decoded"))
+            return super().read(rows)
+
+    examples = Damaged(COLUMNS, {"large": TOKENS > 4})
+    rows = Rows(per="position", mask="kept")
+    asked = ask(spec(holding(examples), {"large": ColumnFactor(column="large")}, BY_PART, rows))
+    kept = KEPT.copy()
+    kept[3] = 0
+    found = asked.question(*counted(kept))
+    assert named(found, "large") == ["true" if TOKENS[place] > 4 else "false" for place in places_of(kept)]
+
+
+def test_an_input_with_fewer_positions_than_the_mask_is_no_column(refused: Refused) -> None:
+    asked = per_position(factors={"v": ColumnFactor(column="short")}, inputs={"tokens": TOKENS, "short": TOKENS[:, :3]})
+    known = "columns: id, label, part, position, tokens"
+    assert refused(lambda: asked.question(*counted())) == [("PK-L16", f"labels.v: no column 'short'; {known}")]
+
+
+def test_a_column_that_nobody_has_is_refused_once_positions_are_known(refused: Refused) -> None:
+    asked = per_position(factors={"v": ColumnFactor(column="largee")})
+    message = "labels.v: no column 'largee'; did you mean 'large'?"
+    assert refused(lambda: asked.question(*counted())) == [("PK-L16", message)]
+
+
+def test_examples_cannot_be_split_by_a_label_per_position(refused: Refused) -> None:
+    message = "splits.stratify: the factor 'large' has a label per position; examples cannot be split by it; "
+    assert refused(lambda: per_position(splits=Splits(stratify="large"))) == [
+        ("PK-L16", f"{message}stratify by a factor of whole examples")
+    ]
+
+
+def test_the_same_content_with_other_labels_at_its_positions_is_fine() -> None:
+    inputs = {"tokens": np.array([[1, 1, 1, 1]] * 2 + [[2, 3, 2, 3]] * 2 + [[4, 4, 4, 4]] * 2)}
+    factors: dict[str, LabelFactor] = {"early": BinsFactor(column="position", edges=[1.0])}
+    found = per_position(factors=factors, inputs=inputs).question(*counted())
+    found.refuse_duplicates(digests(found), allow=False)
+
+
+def test_the_same_content_in_two_splits_is_refused_where_rows_are_positions_too(refused: Refused) -> None:
+    inputs = {"tokens": np.array([[1, 1, 1, 1]] * 3 + [[2, 3, 2, 3]] + [[4, 4, 4, 4]] * 2)}
+    factors: dict[str, LabelFactor] = {"early": BinsFactor(column="position", edges=[1.0])}
+    found = per_position(factors=factors, inputs=inputs).question(*counted())
+    message = f"splits: 1 times the same content in 'train' and 'valid': 'c'; {MEND}"
+    assert refused(lambda: found.refuse_duplicates(digests(found), allow=False)) == [("PK-L10", message)]
+
+
+def test_a_group_of_rows_that_is_no_column_is_refused_before_anything_is_extracted(refused: Refused) -> None:
+    examples = Examples(COLUMNS, {"tokens": TOKENS})
+    asked = spec(holding(examples), {"label": ColumnFactor()}, BY_PART, Rows(group="idd"))
+    message = "rows.group: no column 'idd'; did you mean 'id'?"
+    assert refused(lambda: ask(asked)) == [("PK-L16", message)]

@@ -13,12 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from probekit.probes import axes as axes_module
 from probekit.probes import softmax_regression
 from probekit.probes.axes import Axes
+from probekit.probes.design import InMemory, Streamed
 from probekit.probes.newton import solve_bias
 from probekit.probes.softmax_regression import minimise
 
 
 def solve(X, y, classes, penalties, tolerance=1e-6, max_passes=3000):
-    data = torch.from_numpy(X.astype(np.float32))
+    data = InMemory(torch.from_numpy(X.astype(np.float32)))
     axes = Axes(data, 0.05 * tolerance * min(penalties))
     return minimise(data, torch.from_numpy(y), classes, penalties, tolerance, max_passes, axes)
 
@@ -173,9 +174,9 @@ def test_the_axes_span_what_they_claim():
     rng = np.random.default_rng(0)
     X = torch.from_numpy((rng.standard_normal((50, 4)) @ rng.standard_normal((4, 20))).astype(np.float32))
     X -= X.mean(dim=0)
-    axes = Axes(X, negligible=1e-8)
+    axes = Axes(InMemory(X), negligible=1e-8)
     assert axes.X.shape == (50, 4)
-    torch.testing.assert_close(axes.back(axes.X.double()).float(), X, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(axes.back(axes.X.X.double()).float(), X, atol=1e-4, rtol=1e-4)
     values = torch.linalg.eigvalsh(X.double().T @ X.double() / 50)[-4:]
     torch.testing.assert_close(axes.values, values, rtol=1e-9, atol=0)
 
@@ -185,3 +186,37 @@ def test_the_same_problem_gives_the_same_bits():
     first, second = solve(X, y, 4, [1e-2, 1e-3]), solve(X, y, 4, [1e-2, 1e-3])
     assert torch.equal(first.weights, second.weights)
     assert torch.equal(first.bias, second.bias)
+
+
+# --- rows that are read block by block
+
+
+def streamed(X, rows_at_once):
+    return Streamed(lambda start, stop: X[start:stop].copy(), X.shape, rows_at_once=rows_at_once)
+
+
+@pytest.mark.parametrize("kind", ["random", "more features than rows", "collinear", "ill-conditioned"])
+@pytest.mark.parametrize("rows_at_once", [7, 64, 1000])
+def test_rows_that_are_read_block_by_block_reach_the_same_optimum(kind, rows_at_once):
+    X, y = PROBLEMS[kind](np.random.default_rng(1))
+    X = (X - X.mean(axis=0)).astype(np.float32)
+    classes, y = np.unique(y, return_inverse=True)
+    data = streamed(X, rows_at_once)
+    axes = Axes(data, 1e-10)
+    fit = minimise(data, torch.from_numpy(y), len(classes), [1e-2], 1e-6, 3000, axes)
+    best = best_objective(X, y, len(classes), 1e-2)
+    assert -1e-9 <= float(fit.objective[0]) - best <= float(fit.gap[0]) + 1e-9
+    assert float(fit.objective[0]) == pytest.approx(best, rel=2e-6)
+
+
+def test_the_axes_of_rows_that_are_read_are_those_of_rows_that_are_held():
+    X = blobs(90, 12, 3)[0].astype(np.float32)
+    held, read = Axes(InMemory(torch.from_numpy(X)), 1e-9), Axes(streamed(X, 40), 1e-9)
+    torch.testing.assert_close(read.values, held.values, rtol=1e-9, atol=0)
+    assert read.X.shape == held.X.shape
+    weights = torch.ones(2, len(held.values), dtype=torch.float64)
+    # An axis may point either way: what it spans counts.
+    for one in (held, read):
+        projector = one.turn @ one.turn.T
+        torch.testing.assert_close(projector, held.turn @ held.turn.T, rtol=1e-6, atol=1e-6)
+        assert one.back(weights).shape == (2, 12)

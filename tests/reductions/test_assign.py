@@ -1,16 +1,25 @@
 """Which reductions each tap gets."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from probekit.components import Reduction, Tap
 from probekit.errors import SpecError
 from probekit.reductions.assign import FeatureSet, assign_reductions
-from probekit.reductions.data_free import FlattenReduction, PoolReduction, ProjectReduction, SubsetReduction
+from probekit.reductions.data_free import (
+    FlattenReduction,
+    PoolReduction,
+    ProjectReduction,
+    SelectReduction,
+    SubsetReduction,
+)
 from probekit.reductions.pca import PcaReduction
-from probekit.steps import Flatten, Program, Step
+from probekit.spec.rows import Rows
+from probekit.steps import BatchFirst, Flatten, Last, Mean, Positions, Program, Step, run_program
 from probekit.taps import ChosenTap
 
 POOL, SUBSET = PoolReduction(), SubsetReduction(features=6)
@@ -34,13 +43,15 @@ def chosen(tap: Tap, *reductions: str, exact: bool = False, label: str = "") -> 
     return ChosenTap(tap, label or tap.name, reductions or None, exact)
 
 
-def assigned(taps: list[ChosenTap], reductions: Mapping[str, Reduction], limit: int = 1000) -> list[FeatureSet]:
-    return assign_reductions(taps, reductions, limit)
+def assigned(
+    taps: list[ChosenTap], reductions: Mapping[str, Reduction], limit: int = 1000, rows: Rows | None = None
+) -> list[FeatureSet]:
+    return assign_reductions(taps, reductions, limit, rows)
 
 
 def told(taps: list[ChosenTap], reductions: Mapping[str, Reduction]) -> list[tuple[str, str, int, int]]:
     """Return (label, reduction, values of the activation, features) of each feature matrix."""
-    return [(one.label, one.reduction, one.raw, one.width) for one in assigned(taps, reductions)]
+    return [(one.label, one.reduction, one.raw, one.wanted.width) for one in assigned(taps, reductions)]
 
 
 def refused(*args: Any, **options: Any) -> list[tuple[str, str]]:
@@ -71,7 +82,7 @@ def test_a_tap_may_name_its_own() -> None:
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_vector_that_no_reduction_fits_is_flattened(exact: bool) -> None:
     (one,) = assigned([chosen(LOGITS, exact=exact)], {"default": POOL})
-    assert (one.reduction, one.program, one.raw, one.width) == ("flatten", (Flatten(),), 10, 10)
+    assert (one.reduction, one.wanted.program, one.raw, one.wanted.width) == ("flatten", (Flatten(),), 10, 10)
 
 
 def test_a_vector_that_another_reduction_fits_is_not_flattened_too() -> None:
@@ -91,8 +102,129 @@ def test_a_tap_without_axes_beside_the_batch_is_flattened_to_one_feature() -> No
 def test_a_learned_reduction_is_kept_for_later_and_told_by_its_programs_width() -> None:
     pca = PcaReduction(features=2, of=POOL)
     (one,) = assigned([chosen(CONV)], {"pca": pca})
-    assert (one.learned, one.width, one.raw) == (pca, 4, 36)
+    assert (one.learned, one.wanted.width, one.raw) == (pca, 4, 36)
     assert assigned([chosen(CONV)], {"pool": POOL})[0].learned is None
+
+
+def test_what_is_wanted_holds_the_tap_as_it_was_seen() -> None:
+    (one,) = assigned([chosen(CONV, label="c")], {"pool": POOL})
+    assert (one.tap, one.wanted.tap, one.label) == (CONV, CONV, "c")
+
+
+# --- the batch axis
+
+
+def test_a_batch_axis_that_is_not_the_first_is_moved_before_anything_else() -> None:
+    hidden = Tap("h", "LSTM", (5, 8), "float32", "NTC", batch_axis=1)
+    (one,) = assigned([chosen(hidden)], {"pool": POOL})
+    assert one.wanted.program == (BatchFirst(1), Mean((1,)), Flatten())
+    values = np.random.default_rng(0).normal(size=(5, 3, 8)).astype(np.float32)  # (time, batch, channels)
+    np.testing.assert_allclose(run_program(one.wanted.program, values), values.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_vector_with_its_batch_behind_is_turned_and_flattened() -> None:
+    (one,) = assigned([chosen(replace(LOGITS, batch_axis=1))], {"default": POOL})
+    assert one.wanted.program == (BatchFirst(1), Flatten())
+
+
+# --- every position a row
+
+HIDDEN = Tap("hidden", "MatMul", (5, 8), "float32", "NTC", depth=2)
+TOKEN_ROWS = Rows(per="position", mask="m")
+
+
+def positioned(
+    taps: list[ChosenTap], reductions: Mapping[str, Reduction], rows: Rows = TOKEN_ROWS
+) -> list[tuple[str, str, int, int]]:
+    return [(one.label, one.reduction, one.raw, one.wanted.width) for one in assigned(taps, reductions, rows=rows)]
+
+
+def test_reductions_see_what_is_at_one_position() -> None:
+    (one,) = assigned([chosen(HIDDEN)], {"some": SUBSET}, rows=TOKEN_ROWS)
+    assert one.wanted.program[0] == Positions((1,), "m")
+    assert (one.wanted.tap, one.wanted.width, one.raw) == (HIDDEN, 6, 8)
+
+
+def test_a_pool_has_nothing_left_to_pool_at_one_position() -> None:
+    assert positioned([chosen(HIDDEN)], {"pool": POOL}) == [("hidden", "flatten", 8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape", "axes"),
+    [
+        ("NTC", (5, 8), (1,)),
+        ("NCT", (8, 5), (2,)),
+        ("NCHW", (8, 5, 3), (2, 3)),
+        ("NHWC", (5, 3, 8), (1, 2)),
+        ("NCDHW", (8, 2, 5, 3), (2, 3, 4)),
+    ],
+)
+def test_the_channels_of_every_layout_are_the_features_of_a_position(
+    layout: str, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> None:
+    rows = Rows(per="position")
+    (one,) = assigned([chosen(Tap("x", "Op", shape, "float32", layout))], {"pool": POOL}, rows=rows)
+    assert one.wanted.program == (Positions(axes), Flatten())
+    values = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    result = run_program(one.wanted.program, values)
+    np.testing.assert_array_equal(result, np.moveaxis(values, layout.index("C"), -1).reshape(-1, 8))
+
+
+def test_positions_come_after_the_batch_is_put_first() -> None:
+    hidden = replace(HIDDEN, batch_axis=1)
+    (one,) = assigned([chosen(hidden)], {"pool": POOL}, rows=TOKEN_ROWS)
+    assert one.wanted.program == (BatchFirst(1), Positions((1,), "m"), Flatten())
+
+
+def test_a_number_of_positions_that_changes_does_not_matter_per_position() -> None:
+    free = replace(HIDDEN, shape=(None, 8))
+    assert positioned([chosen(free)], {"some": SUBSET}) == [("hidden", "some", 8, 6)]
+
+
+def test_a_vector_that_a_pattern_chose_has_no_positions_and_is_passed_over() -> None:
+    assert positioned([chosen(HIDDEN), chosen(LOGITS)], {"some": SUBSET}) == [("hidden", "some", 8, 6)]
+
+
+def test_a_masked_pool_is_for_any_number_of_positions() -> None:
+    free = replace(HIDDEN, shape=(None, 8))
+    for pool in (PoolReduction(mask="m"), PoolReduction()):
+        (one,) = assigned([chosen(free)], {"pool": pool})
+        assert (one.wanted.program, one.wanted.width, one.raw) == ((Mean((1,), pool.mask), Flatten()), 8, 8)
+
+
+def test_the_last_token_is_for_any_number_of_positions() -> None:
+    last = SelectReduction(position="last", mask="m")
+    (one,) = assigned([chosen(replace(HIDDEN, shape=(None, 8)))], {"last": last})
+    assert (one.wanted.program, one.wanted.width) == ((Last(1, "m"), Flatten()), 8)
+
+
+def test_a_named_vector_where_every_position_is_a_row_is_refused() -> None:
+    message = (
+        "taps: tap 'logits': 'logits' is a vector of 10; "
+        "state layout: for it, or leave it out; every position is a row here (rows)"
+    )
+    taps = [chosen(HIDDEN), chosen(LOGITS, exact=True)]
+    assert refused(taps, {"some": SUBSET}, rows=TOKEN_ROWS) == [("PK-M56", message)]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_tap_whose_axes_are_not_known_must_state_them_where_every_position_is_a_row(exact: bool) -> None:
+    message = (
+        "taps: tap 'tokens': the axes of 'tokens', (N, 5, 8), are not known; "
+        "state layout: for it, or leave it out; every position is a row here (rows)"
+    )
+    taps = [chosen(HIDDEN), chosen(TOKENS, exact=exact)]
+    assert refused(taps, {"some": SUBSET}, rows=TOKEN_ROWS) == [("PK-M56", message)]
+
+
+def test_taps_of_which_none_has_positions_are_refused() -> None:
+    message = "taps: no chosen tap has positions; state layout: for one, or leave rows: per: position out"
+    assert refused([chosen(LOGITS)], {"some": SUBSET}, rows=TOKEN_ROWS) == [("PK-M56", message)]
+
+
+def test_one_row_an_example_is_what_no_rows_section_means() -> None:
+    taps, reductions = [chosen(CONV), chosen(HIDDEN)], {"pool": POOL}
+    assert assigned(taps, reductions, rows=Rows()) == assigned(taps, reductions)
 
 
 # --- what is refused
@@ -109,7 +241,7 @@ def test_a_named_reduction_that_does_not_fit_a_named_tap_is_refused() -> None:
 @pytest.mark.parametrize("reductions", [(), ("pool",)])
 def test_a_tap_whose_axes_are_not_known_must_state_them(reductions: tuple[str, ...]) -> None:
     message = (
-        "taps: tap 'tokens': 'pool': the axes of 'tokens', ('N', 5, 8), are not known; "
+        "taps: tap 'tokens': 'pool': the axes of 'tokens', (N, 5, 8), are not known; "
         "state layout: for it (NCHW, NHWC, NTC ...), or give it a reduction that fits every shape (subset)"
     )
     assert refused([chosen(TOKENS, *reductions)], {"pool": POOL}) == [("PK-M52", message)]
@@ -126,7 +258,7 @@ def test_too_many_features_are_refused() -> None:
 
 
 def test_a_learned_reduction_may_start_from_more_features() -> None:
-    assert assigned([chosen(CONV)], {"pca": PcaReduction()}, limit=35)[0].width == 36
+    assert assigned([chosen(CONV)], {"pca": PcaReduction()}, limit=35)[0].wanted.width == 36
 
 
 def test_a_program_that_leaves_several_axes_is_refused() -> None:

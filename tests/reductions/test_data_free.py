@@ -17,7 +17,7 @@ from probekit.reductions.data_free import (
     SelectReduction,
     SubsetReduction,
 )
-from probekit.steps import program_shape, run_program
+from probekit.steps import program_masks, program_shape, run_program
 
 Array = npt.NDArray[np.float32]
 LAYOUTS = ["NCHW", "NHWC", "NCDHW", "NCT", "NTC"]
@@ -215,8 +215,11 @@ def test_a_projection_too_large_for_memory_does_not_apply() -> None:
     [
         (tap("NC", (10,)), "'x' is a vector of 10"),
         (tap("", ()), "'x' is a vector of 1"),
-        (tap("", (3, 4)), "the axes of 'x', ('N', 3, 4), are not known"),
-        (tap("NC", (3, 4)), "the axes of 'x', ('N', 3, 4), are not known"),
+        (tap("", (3, 4)), "the axes of 'x', (N, 3, 4), are not known"),
+        (tap("NC", (3, 4)), "the axes of 'x', (N, 3, 4), are not known"),
+        (tap("", (None, 4)), "the axes of 'x', (N, ?, 4), are not known"),
+        (tap("NC", (None,)), "the shape of 'x' is not known"),
+        (tap("", None), "the shape of 'x' is not known"),
     ],
 )
 def test_without_positions_a_reduction_over_them_does_not_apply(reduction: Reduction, one: Tap, expected: str) -> None:
@@ -224,9 +227,72 @@ def test_without_positions_a_reduction_over_them_does_not_apply(reduction: Reduc
 
 
 @pytest.mark.parametrize("reduction", EVERY, ids=lambda one: one.kind)
-@pytest.mark.parametrize("shape", [None, (3, None, 4)])
-def test_a_shape_that_is_not_known_does_not_apply(reduction: Reduction, shape: tuple[int | None, ...] | None) -> None:
-    assert reason(reduction, tap("NCHW"[: len(shape) + 1] if shape else "", shape)) == "the shape of 'x' is not known"
+def test_a_shape_that_is_not_known_does_not_apply(reduction: Reduction) -> None:
+    assert reason(reduction, tap("", None)) == "the shape of 'x' is not known"
+
+
+@pytest.mark.parametrize(
+    "reduction", [one for one in EVERY if not isinstance(one, PoolReduction)], ids=lambda one: one.kind
+)
+def test_a_size_that_changes_does_not_apply_where_it_makes_features_or_numbers_of_positions(
+    reduction: Reduction,
+) -> None:
+    assert reason(reduction, tap("NCHW", (3, None, 4))) == "the shape of 'x' is not known"
+
+
+def test_a_pool_takes_positions_of_any_number() -> None:
+    one = tap("NCHW", (3, None, 4))
+    program = PoolReduction().program(one)
+    assert program_shape(program, one.shape or ()) == (3,)
+    for height in (1, 6):
+        values = np.random.default_rng(0).normal(size=(2, 3, height, 4)).astype(np.float32)
+        np.testing.assert_allclose(run_program(program, values), values.mean(axis=(2, 3)), rtol=1e-5, atol=1e-6)
+
+
+# --- masks
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("how", "summary"), [("mean", np.mean), ("max", np.max), ("std", np.std)])
+def test_a_masked_pool_counts_only_the_positions_that_the_mask_keeps(
+    layout: str, how: str, summary: Callable[..., Array]
+) -> None:
+    one = tap(layout)
+    values = activation(one)
+    mask = np.random.default_rng(1).integers(0, 2, [3, *(SIZES[letter] for letter in layout[1:] if letter != "C")])
+    mask.reshape(3, -1)[:, 0] = 1
+    expected = [
+        [summary(channel[kept != 0].astype(np.float64)) for channel in example]
+        for example, kept in zip(channels_first(layout, values), mask.reshape(3, -1), strict=True)
+    ]
+    program = PoolReduction.model_validate({"how": how, "mask": "m"}).program(one)
+    assert program_masks(program) == ("m",)
+    np.testing.assert_allclose(run_program(program, values, {"m": mask}), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["NTC", "NCT"])
+def test_select_last_takes_the_last_position_that_the_mask_keeps(layout: str) -> None:
+    one = tap(layout)
+    values = activation(one)
+    mask = np.array([[1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 1], [0, 1, 0, 1, 0, 0]])
+    program = SelectReduction(position="last", mask="m").program(one)
+    moved = channels_first(layout, values)
+    expected = [moved[n, :, position].tolist() for n, position in enumerate([2, 5, 3])]
+    assert run_program(program, values, {"m": mask}).tolist() == expected
+
+
+def test_the_last_of_two_axes_of_positions_does_not_apply() -> None:
+    last = SelectReduction(position="last", mask="m")
+    assert reason(last, tap("NCHW")) == "'x' has 2 axes of positions, 'last' needs one"
+
+
+@pytest.mark.parametrize("options", [{"position": "last"}, {"mask": "m"}, {"position": -1, "mask": "m"}])
+def test_last_and_a_mask_go_together(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        SelectReduction.model_validate(options)
+    assert [(error["type"], error["msg"], error["ctx"]["hint"]) for error in caught.value.errors()] == [
+        ("PK-Y29", "position 'last' and 'mask' go together", "give both, or position: -1 without a mask")
+    ]
 
 
 @pytest.mark.parametrize("reduction", EVERY, ids=lambda one: one.kind)

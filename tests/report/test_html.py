@@ -72,6 +72,13 @@ def test_every_number_stands_in_the_page(make, probe):
     assert "probekit run <b>.yaml" in text
 
 
+def test_the_page_names_every_checkpoint(make, probe):
+    page = HtmlReport().render(make([probe("a", 0.1, checkpoint="step<1>"), probe("a", 0.2, checkpoint="step<2>")]))
+    text = "".join(read(page).text)
+    assert "step<1>" in text
+    assert "step<2>" in text
+
+
 def test_the_same_result_gives_the_same_bytes(hostile):
     assert HtmlReport().render(hostile) == HtmlReport().render(hostile)
 

@@ -49,6 +49,37 @@ def test_factors_models_probes_and_controls_get_tables_of_their_own(make, probe)
     assert titles == ["default · digit", "default · parity", "b · digit", "default · digit · shuffled"]
 
 
+def test_every_checkpoint_gets_a_table_whose_title_names_it(make, probe):
+    probes = [probe("a", error, checkpoint=name) for name, error in [("1000", 0.5), ("2000", 0.3), ("final", 0.4)]]
+    made = tables(make(probes))
+    assert [table.title for table in made] == ["1000", "2000", "final"]
+    assert [[row.probe.error["test"] for row in table.rows] for table in made] == [[0.5], [0.3], [0.4]]
+
+
+def test_the_checkpoint_stands_behind_its_model(make, probe):
+    probes = [probe("a", 0.1, model=model, checkpoint=checkpoint) for model in ("m", "n") for checkpoint in ("1", "2")]
+    assert [table.title for table in tables(make(probes))] == ["m · 1", "m · 2", "n · 1", "n · 2"]
+
+
+def test_one_checkpoint_alone_needs_no_title(make, probe):
+    assert [table.title for table in tables(make([probe("a", 0.1, checkpoint="1000")]))] == [""]
+
+
+def test_the_best_tap_is_that_of_each_checkpoint(make, probe):
+    probes = [
+        probe("a", 0.1, checkpoint="1"), probe("b", 0.2, checkpoint="1"), probe("a", 0.4, checkpoint="2"),
+        probe("b", 0.3, checkpoint="2"),
+    ]  # fmt: skip
+    assert [[row.best for row in table.rows] for table in tables(make(probes))] == [[True, False], [False, True]]
+
+
+def test_the_model_itself_is_that_of_the_same_checkpoint(make, probe):
+    result = make([probe("a", 0.1, checkpoint="1"), probe("a", 0.1, checkpoint="2")], own=0.15)
+    own = [result.model[0].model_copy(update={"checkpoint": name}) for name in ("2", "3")]
+    first, second = tables(result.model_copy(update={"model": own}))
+    assert (first.own, second.own) == (None, own[0])
+
+
 def test_one_table_needs_no_title(make, probe):
     assert [table.title for table in tables(make([probe("a", 0.1), probe("b", 0.1)]))] == [""]
 

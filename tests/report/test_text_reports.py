@@ -43,6 +43,19 @@ def test_every_probe_and_warning_is_there(hostile):
         assert f"{100 * probe.error['test']:.1f} %" in text
 
 
+def test_the_terminal_names_the_checkpoint_over_its_table(make, probe):
+    result = make([probe("a", 0.1, checkpoint="step-1000"), probe("a", 0.2, checkpoint="step-2000")])
+    lines = TerminalReport().render(result, width=80).splitlines()
+    places = [lines.index(next(line for line in lines if line.startswith(name))) for name in ("step-1000", "step-2000")]
+    assert [lines[place + 2].split()[0] for place in places] == ["a", "a"]
+
+
+def test_the_csv_names_the_checkpoint_of_every_row(make, probe):
+    result = make([probe("a", 0.1, checkpoint="1"), probe("a", 0.2, checkpoint="2"), probe("a", 0.3)])
+    rows = list(csv.DictReader(io.StringIO(CsvReport().render(result))))
+    assert [row["checkpoint"] for row in rows] == ["1", "2", ""]
+
+
 def test_no_cell_of_the_csv_is_a_formula(hostile):
     rows = list(csv.reader(io.StringIO(CsvReport().render(hostile))))
     assert len(rows) == 1 + len(hostile.probes)

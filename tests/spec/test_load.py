@@ -14,11 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from probekit import Dataset, Examples, SpecPath, hookimpl
+from probekit.components import CheckpointFiles
 from probekit.errors import EXIT_CODES, SpecError
 from probekit.plugins import Plugins, Provider, installed_providers
 from probekit.spec.load import SOFT, check_spec, load_spec
+from probekit.spec.rows import Rows, Store, parse_size
 
 ROOT = Path(__file__).parents[2]
 KINDS = {
@@ -79,8 +82,8 @@ data: {kind: digits}
 labels: {d: {kind: column}}
 """
 TOP_KEYS = (
-    "valid: data, labels, max_features, max_taps, model, models, name, probe, probekit, probes, reduction, "
-    "reductions, reports, splits, taps"
+    "valid: data, labels, max_features, max_taps, memory, model, models, name, probe, probekit, probes, reduction, "
+    "reductions, reports, rows, splits, store, taps"
 )
 REDUCTIONS = "flatten, pca, pool, subset"
 REPORTS = "csv, html, json, terminal"
@@ -143,7 +146,7 @@ FAULTS = [
         "taps: [{match: x, layout: NCX}]",
         "PK-Y04",
         (
-            "5:27: taps[0].layout: expected 'NC', 'NCHW', 'NHWC', 'NCDHW', 'NCT' or 'NTC', got text 'NCX'; "
+            "5:27: taps[0].layout: expected 'NC', 'NCHW', 'NHWC', 'NCDHW', 'NCT', 'NTC' or 'TNC', got text 'NCX'; "
             "did you mean 'NC'?"
         ),
     ),
@@ -290,11 +293,86 @@ FAULTS = [
         "PK-Y35",
         "5:16: taps[0].match: 're:b': there are no regular expressions; use * and ?",
     ),
+    # what one feature row is
+    ("rows: {per: token}", "PK-Y04", "5:13: rows.per: expected 'example' or 'position', got text 'token'"),
+    ("rows: {pre: position}", "PK-Y03", "5:8: rows.pre: unknown key 'pre'; did you mean 'per'?"),
+    ("rows: {}\nmax_taps: 0", "PK-Y30", "6:11: max_taps: must be at least 1, got 0"),
+    ("rows: position", "PK-Y04", "5:7: rows: expected a mapping, got text 'position'"),
+    ("rows:", "PK-Y04", "5:6: rows: expected a mapping, got nothing"),
+    ("rows: {group: 3}", "PK-Y04", "5:15: rows.group: expected text, got the number 3; quote it: '3'"),
+    *(
+        (
+            f"rows: {text}",
+            "PK-Y29",
+            "5:1: rows: 'mask' is for per: position; give the mask to a reduction: {kind: pool, mask: ...}",
+        )
+        for text in ("{mask: m}", "{per: example, mask: m}")
+    ),
+    (
+        "reduction: {kind: pool, mask: 3}",
+        "PK-Y04",
+        "5:31: reduction.mask: expected text, got the number 3; quote it: '3'",
+    ),
+    # where features are kept
+    ("store:", "PK-Y04", "5:7: store: expected a folder or a mapping, got nothing"),
+    ("store: 3", "PK-Y04", "5:8: store: expected a folder or a mapping, got the number 3"),
+    ("store: []", "PK-Y04", "5:8: store: expected a folder or a mapping, got an empty list"),
+    ('store: ""', "PK-Y28", "5:8: store: '' is not a path"),
+    ('store: {path: ""}', "PK-Y28", "5:15: store.path: '' is not a path"),
+    ("store: {paht: a}", "PK-Y03", "5:9: store.paht: unknown key 'paht'; did you mean 'path'?"),
+    ("store: {path: 3}", "PK-Y04", "5:15: store.path: expected text, got the number 3; quote it: '3'"),
+    ("store: ${NO}/x", "PK-Y33", "5:8: store: the variable ${NO} in '${NO}/x' is not set; type: export NO=..."),
+    (
+        "store: {dtype: int8}",
+        "PK-Y04",
+        "5:16: store.dtype: expected 'float32', 'float16' or 'bfloat16', got text 'int8'",
+    ),
+    (
+        "store: {dtype: flaot16}",
+        "PK-Y04",
+        ("5:16: store.dtype: expected 'float32', 'float16' or 'bfloat16', got text 'flaot16'; did you mean 'float16'?"),
+    ),
+    (
+        "store: {durability: slow}",
+        "PK-Y04",
+        "5:21: store.durability: expected 'full' or 'fast', got text 'slow'",
+    ),
+    # sizes
+    *(
+        (f"memory: {text}", "PK-Y04", f"5:9: memory: expected a size, got {told}; write 8GiB, or a number of bytes")
+        for text, told in [
+            ("lots", "text 'lots'"),
+            ("8 gigs", "text '8 gigs'"),
+            ("8  GiB", "text '8  GiB'"),
+            ("-8GiB", "text '-8GiB'"),
+            ("1e3GB", "text '1e3GB'"),
+            (".5GB", "text '.5GB'"),
+            ("GiB", "text 'GiB'"),
+            ("'8GiB '", "text '8GiB '"),
+            ('"8\\nGiB"', "text '8\\nGiB'"),
+            ("٨GiB", "text '٨GiB'"),
+            ("8_000", "text '8_000'"),
+            ("1.5", "the number 1.5"),
+            ("1e9", "the number 1000000000.0"),
+            ("true", "true"),
+            ("[8]", "a list [8]"),
+        ]
+    ),
+    (
+        f"memory: '{'9' * 400}'",
+        "PK-Y04",
+        f"5:9: memory: expected a size, got text '{'9' * 56}...; write 8GiB, or a number of bytes",
+    ),
+    (
+        "memory: {GiB: 8}",
+        "PK-Y04",
+        '5:1: memory: expected a size, got a mapping {"GiB": 8}; write 8GiB, or a number of bytes',
+    ),
+    ("memory: 0", "PK-Y30", "5:9: memory: must be at least 1, got 0"),
+    ("memory: -1", "PK-Y30", "5:9: memory: must be at least 1, got -1"),
+    ("memory: 0.1B", "PK-Y30", "5:9: memory: must be at least 1, got 0"),
     # Y37: what a later version brings, also where it is empty
-    ("rows: {per: position}", "PK-Y37", f"5:1: rows: one feature row per position: {LEAVE_OUT}"),
     ("controls: []", "PK-Y37", f"5:1: controls: control tasks and shuffled labels: {LEAVE_OUT}"),
-    ("store:", "PK-Y37", f"5:1: store: the feature store: {LEAVE_OUT}"),
-    ("memory: 8", "PK-Y37", f"5:1: memory: the memory bound: {LEAVE_OUT}"),
     ("plugins: [a]", "PK-Y37", f"5:1: plugins: required plugins: {LEAVE_OUT}"),
     (
         "reports: [markdown]",
@@ -405,10 +483,51 @@ BIGGER = [
         "2:43: model.inputs.x.colum: unknown key 'colum'; did you mean 'column'?",
     ),
     (
-        whole(model='{kind: torch, factory: "timm:vit", checkpoints: {glob: a}}'),
-        "PK-Y37",
-        f"2:43: model.checkpoints: several checkpoints: {LEAVE_OUT}",
+        whole(model='{kind: torch, factory: "timm:vit", checkpoints: {glob: a, stp: x}}'),
+        "PK-Y03",
+        "2:66: model.checkpoints.stp: unknown key 'stp'; did you mean 'step'?",
     ),
+    (
+        whole(model="{kind: onnx, path: a, checkpoints: {glob: a, step: 3}}"),
+        "PK-Y04",
+        "2:59: model.checkpoints.step: expected text, got the number 3; quote it: '3'",
+    ),
+    (
+        whole(model="{kind: onnx, path: a, checkpoints: {glob: }}"),
+        "PK-Y04",
+        "2:49: model.checkpoints.glob: expected text, got nothing",
+    ),
+    (
+        whole(model="{kind: onnx, path: a, checkpoints: {a: 3}}"),
+        "PK-Y04",
+        "2:47: model.checkpoints.a: expected text, got the number 3; quote it: '3'",
+    ),
+    (
+        whole(model="{kind: onnx, path: a, checkpoints: {a/b: x}}"),
+        "PK-Y28",
+        f"2:49: model.checkpoints.a/b: 'a/b' is not a name; {NAME_HINT}",
+    ),
+    (
+        whole(model='{kind: onnx, path: a, checkpoints: {a: "${X}/a"}}'),
+        "PK-Y33",
+        "2:47: model.checkpoints.a: the variable ${X} in '${X}/a' is not set; type: export X=...",
+    ),
+    (
+        whole(model="{kind: onnx, path: a, checkpoints: {}}"),
+        "PK-Y30",
+        "2:30: model.checkpoints: must have at least 1 entry, got an empty mapping",
+    ),
+    (
+        whole(model="{kind: onnx, path: a, checkpoints: [a]}"),
+        "PK-Y04",
+        '2:43: model.checkpoints: expected a mapping, got a list ["a"]',
+    ),
+    (
+        whole(data="{kind: digits, on_bad_input: skpi}"),
+        "PK-Y04",
+        "3:36: data.on_bad_input: expected 'fail' or 'skip', got text 'skpi'; did you mean 'skip'?",
+    ),
+    (whole(data="{kind: digits, workers: -1}"), "PK-Y30", "3:31: data.workers: must be at least 0, got -1"),
     (
         whole(model="{kind: torch, factory: net:build}"),
         "PK-M47",
@@ -557,7 +676,7 @@ PK-Y28 11:28: models.int8.path: 'int8\\x00.onnx' is not a path
 PK-Y04 11:57: models.int8.optimization: expected 'all' or 'off', got text 'on'
 PK-Y03 15:3: data.dimension: unknown key 'dimension'; did you mean 'dimensions'?
 PK-Y04 16:13: data.axes.x: expected a list, got the number 7; write [7]
-PK-Y04 19:34: taps[1].layout: expected 'NC', 'NCHW', 'NHWC', 'NCDHW', 'NCT' or 'NTC', got text 'NCWH'; \
+PK-Y04 19:34: taps[1].layout: expected 'NC', 'NCHW', 'NHWC', 'NCDHW', 'NCT', 'NTC' or 'TNC', got text 'NCWH'; \
 did you mean 'NCHW'?
 PK-Y27 20:5: taps[2]: tap 'relu' stands twice, first in line 18; keep one
 PK-Y35 21:13: taps[3].match: 're:.*': there are no regular expressions; use * and ?
@@ -623,8 +742,12 @@ GOOD = {
     "name": "good",
     "models": {
         "a": {"kind": "onnx", "path": "a", "output": {"factor": "d"}, "inputs": {"x": {"zeros": [1, "N"]}}},
-        "b": {"kind": "torch", "factory": "timm:vit", "arguments": {"depth": 3}},
+        "b": {"kind": "torch", "factory": "timm:vit", "arguments": {"depth": 3}, "checkpoints": {"c": "c", "d": None}},
+        "e": {"kind": "onnx", "path": "a", "checkpoints": {"glob": "e*.onnx", "step": "e*"}},
     },
+    "rows": {"per": "position", "mask": "m", "group": "g"},
+    "store": {"path": "f", "dtype": "float16", "durability": "fast"},
+    "memory": "8GiB",
     "data": {"kind": "points", "file": "${PK_TEST_UNSET:-a}", "axes": {"x": [1, 2]}},
     "taps": ["a", {"match": ["b", "c*"], "as": "b{i}", "reductions": ["p"], "layout": "NCT"}, {"op": "Add"}],
     "reductions": {"p": {"kind": "pca", "of": {"kind": "subset", "features": 3}}, "q": {"kind": "pool"}},
@@ -660,7 +783,7 @@ def test_that_spec_is_good(found):
     assert found(json.dumps(GOOD)) == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(path=st.sampled_from([path for path in paths_in(GOOD) if path]), value=values, as_setting=st.booleans())
 def test_any_value_at_any_place_is_accepted_or_told_in_words_with_a_place(plugins, tmp_path, path, value, as_setting):
     tree = copy.deepcopy(GOOD)
@@ -679,7 +802,7 @@ def test_any_value_at_any_place_is_accepted_or_told_in_words_with_a_place(plugin
         assert str(problem).isprintable()
         assert problem.line > 0 or problem.file.startswith("--set ")
         # No word of pydantic or of Python's reaches the user.
-        assert not re.search("pydantic|Input should|valid (dict|list|str)|None|True|False|type=", str(problem))
+        assert not re.search("pydantic|Input should|valid (dict|list|str)|None|True|False|\\btype=", str(problem))
 
 
 # --- one pattern may stand twice where it chooses different tensors ---------------------------------------------------
@@ -812,7 +935,11 @@ WRONG_SETTINGS = [
         "labels.d.kind: no plugin provides kind 'colum'; did you mean 'column'? installed: bins, column, group",
     ),
     ("labels.e.column=x", "PK-Y31", "labels.e.kind: is missing; installed: bins, column, group"),
-    ("rows.per=position", "PK-Y37", f"rows: one feature row per position: {LEAVE_OUT}"),
+    ("rows.per=token", "PK-Y04", "rows.per: expected 'example' or 'position', got text 'token'"),
+    ("store=3", "PK-Y04", "store: expected a folder or a mapping, got the number 3"),
+    ("store.dtype=int8", "PK-Y04", "store.dtype: expected 'float32', 'float16' or 'bfloat16', got text 'int8'"),
+    ("memory=lots", "PK-Y04", "memory: expected a size, got text 'lots'; write 8GiB, or a number of bytes"),
+    ("controls=[]", "PK-Y37", f"controls: control tasks and shuffled labels: {LEAVE_OUT}"),
     ("name=two words", "PK-Y28", f"name: 'two words' is not a name; {NAME_HINT}"),
     ("taps.1=a", "PK-Y27", "taps[1]: tap 'a' stands twice, first in line 5; keep one"),
     # wrong paths and syntax
@@ -862,11 +989,113 @@ def test_what_a_setting_makes_wrong_elsewhere_is_told_at_its_place_in_the_file(f
         (
             "PK-Y03",
             (
-                "spec.yaml:2:21: model.path: unknown key 'path'; valid: arguments, batch_size, factory, inputs, kind, "
-                "output, program, seed, weights"
+                "spec.yaml:2:21: model.path: unknown key 'path'; valid: arguments, autocast, batch_size, "
+                "channels_last, checkpoints, device, factory, inputs, kind, output, program, seed, weights"
             ),
         )
     ]
+
+
+# --- rows, store and memory -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("8GiB", 8 * 2**30),
+        ("1.5 GB", 1_500_000_000),
+        ("8", 8),
+        ("'8'", 8),
+        ("1", 1),
+        ("1B", 1),
+        ("3kb", 3_000),
+        ("3KiB", 3_072),
+        ("0.5 MiB", 2**19),
+        ("2mb", 2_000_000),
+        ("1tib", 2**40),
+        ("1TB", 10**12),
+        ("0.3 KB", 300),
+        ("1.1 KB", 1_100),
+        ("1.9999B", 1),
+        ("9007199254740993", 2**53 + 1),
+        ("'9007199254740993'", 2**53 + 1),
+        ("000000000000000008B", 8),
+    ],
+)
+def test_a_size_is_a_number_of_bytes_or_text_with_a_unit(plugins, tmp_path, text, size):
+    (tmp_path / "s.yaml").write_text(f"{whole()}memory: {text}\n")
+    assert load_spec(tmp_path / "s.yaml", plugins).spec.memory == size
+
+
+@given(st.integers(1, 2**50), st.sampled_from(["", "B", " B", "b"]))
+def test_every_number_of_bytes_is_read_as_it_is(count, unit):
+    assert parse_size(count) == parse_size(f"{count}{unit}") == count
+
+
+@settings(max_examples=200)
+@given(st.text("0123456789. GiBMKkT-+e_x\n\u0663", max_size=9))
+def test_any_text_is_a_size_or_is_refused_in_words(text):
+    if re.fullmatch("[0-9]+([.][0-9]+)? ?([KMGT]i?)?B?", text, re.IGNORECASE) and not text.lower().endswith(
+        tuple("kmgti")
+    ):
+        assert parse_size(text) >= 0
+        return
+    with pytest.raises(PydanticCustomError) as refused:
+        parse_size(text)
+    assert (refused.value.type, refused.value.context["hint"]) == ("PK-Y04", "write 8GiB, or a number of bytes")
+
+
+@pytest.mark.parametrize(("text", "path"), [("f", "{folder}/f"), ("~/f", "/home/someone/f"), ("${S}", "/s")])
+@pytest.mark.parametrize("form", ["{}", "{{path: {}}}"])
+def test_a_store_may_be_a_folder_alone(plugins, tmp_path, monkeypatch, text, path, form):
+    monkeypatch.setenv("HOME", "/home/someone")
+    value = '"' + text + '"'
+    (tmp_path / "s.yaml").write_text(f"{whole()}store: {form.format(value)}\n")
+    store = load_spec(tmp_path / "s.yaml", plugins, environ={"S": "/s"}).spec.store
+    assert (store.path, store.dtype, store.durability) == (path.format(folder=tmp_path), "float32", "full")
+
+
+def test_without_the_sections_rows_are_examples_kept_whole_in_the_usual_store(plugins, tmp_path):
+    (tmp_path / "s.yaml").write_text(whole())
+    spec = load_spec(tmp_path / "s.yaml", plugins).spec
+    assert (spec.rows, spec.store, spec.memory) == (Rows(per="example"), Store(), None)
+    assert (spec.store.path, spec.store.dtype, spec.store.durability) == (None, "float32", "full")
+
+
+def test_rows_may_be_positions_with_a_mask_and_any_rows_may_have_a_group(plugins, tmp_path):
+    for text, rows in [
+        ("{per: position, mask: m, group: g}", Rows(per="position", mask="m", group="g")),
+        ("{per: position}", Rows(per="position")),
+        ("{group: g}", Rows(group="g")),
+        ("{}", Rows()),
+    ]:
+        (tmp_path / "s.yaml").write_text(f"{whole()}rows: {text}\n")
+        assert load_spec(tmp_path / "s.yaml", plugins).spec.rows == rows
+
+
+@pytest.mark.parametrize("text", ["[{match: x, layout: TNC}]", "[{match: x, layout: NCDHW}]"])
+def test_a_layout_may_have_its_batch_axis_second(found, text):
+    assert found(f"{START}taps: {text}\n") == []
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def checkpoints_of(plugins, folder, text):
+    (folder / "s.yaml").write_text(whole(model=f"{{kind: onnx, path: a, checkpoints: {text}}}"))
+    return load_spec(folder / "s.yaml", plugins).spec.model.checkpoints
+
+
+def test_checkpoints_are_named_files_in_the_order_of_the_spec(plugins, tmp_path):
+    found = checkpoints_of(plugins, tmp_path, "{late: c/9.onnx, early: /abs/1.onnx, untrained: null}")
+    expected = {"late": f"{tmp_path}/c/9.onnx", "early": "/abs/1.onnx", "untrained": None}
+    assert list(found.items()) == list(expected.items())
+
+
+def test_a_mapping_with_glob_is_a_pattern_and_no_file_of_that_name(plugins, tmp_path):
+    found = checkpoints_of(plugins, tmp_path, '{glob: "c/step_*.onnx", step: "step_*"}')
+    assert found == CheckpointFiles(glob=f"{tmp_path}/c/step_*.onnx", step="step_*")
+    assert checkpoints_of(plugins, tmp_path, '{glob: "c/*.onnx"}').step == "*"
 
 
 # --- the loaded spec --------------------------------------------------------------------------------------------------

@@ -14,11 +14,13 @@ from jsonschema import Draft202012Validator
 from pydantic import Field
 
 from probekit import Dataset, Reduction, Section, hookimpl
+from probekit.components import CheckpointFiles
 from probekit.hookspecs import REGISTER_HOOKS
 from probekit.plugins import Plugins, Provider, installed_providers
 from probekit.spec import yaml_loader
 from probekit.spec.model import Spec, TapEntry
 from probekit.spec.reference import json_schema, reference
+from probekit.spec.rows import Rows, Store
 from probekit.spec.splits import ShareOf, Splits
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +54,8 @@ def test_no_reference_of_the_schema_leads_nowhere_and_no_mark_is_left(schema):
     text = str(schema)
     names = set(re.findall(r"'\$ref': '#/\$defs/([^']+)'", text))
     assert names <= set(schema["$defs"])
-    assert {*REGISTER_HOOKS, "TapEntry", "Splits", "ShareOf", "InputBinding", "ModelOutput"} <= names
+    sections = {"TapEntry", "Rows", "Splits", "ShareOf", "Store", "InputBinding", "ModelOutput", "CheckpointFiles"}
+    assert {*REGISTER_HOOKS, *sections} <= names
     assert "x-probekit" not in text
     assert "shapes_values" not in text
 
@@ -73,7 +76,7 @@ def test_every_spec_of_this_repository_is_accepted(validator, path):
     assert [error.message for error in validator.iter_errors(read(path.read_text(encoding="utf-8")))] == []
 
 
-# The three specs of the design, without the keys that a later version brings.
+# The specs of the design, without the keys that a later version brings.
 DESIGN = {
     "images": """
         probekit: 1
@@ -104,8 +107,25 @@ DESIGN = {
           factory: ./net.py:build
           inputs: {input_ids: {column: ids}, attention_mask: {column: mask}}
         data: {kind: arrays, arrays: tokens.npz}
+        rows: {per: position, mask: mask, group: sentence}
+        taps: [{match: "layers.*", layout: TNC}]
+        reduction: {kind: flatten}
         labels: {pos: {kind: column, column: pos, missing: drop}}
         splits: {column: split, test: [in_domain, out_of_domain]}
+        store: {path: ~/features, dtype: bfloat16, durability: fast}
+        memory: 8GiB
+        """,
+    "training": """
+        probekit: 1
+        models:
+          steps: {kind: torch, factory: "timm:vit", checkpoints: {glob: "ckpt/step_*.pt", step: "step_*"}}
+          named: {kind: onnx, path: a.onnx, checkpoints: {late: late.onnx, early: early.onnx, untrained: null}}
+        data: {kind: images, path: pictures, on_bad_input: skip, workers: 4}
+        reductions:
+          mean: {kind: pool, mask: mask}
+          last: {kind: select, position: last, mask: mask}
+        labels: {class: {kind: column}}
+        memory: 1073741824
         """,
     "state": """
         probekit: 1
@@ -146,6 +166,17 @@ WRONG = {
     "taps that are text": lambda spec: spec.update(taps="relu"),
     "no taps": lambda spec: spec.update(taps=[]),
     "an unknown layout": lambda spec: spec["taps"].append({"match": "a", "layout": "NCX"}),
+    "rows of an unknown kind": lambda spec: spec.update(rows={"per": "token"}),
+    "an unknown key of rows": lambda spec: spec.update(rows={"per": "position", "maks": "m"}),
+    "rows that are text": lambda spec: spec.update(rows="position"),
+    "a store of a number": lambda spec: spec.update(store=3),
+    "features of an unknown dtype": lambda spec: spec.update(store={"dtype": "int8"}),
+    "a memory of a fraction": lambda spec: spec.update(memory=1.5),
+    "a memory of nothing": lambda spec: spec.update(memory=0),
+    "checkpoints in a list": lambda spec: spec["model"].update(checkpoints=["a.onnx"]),
+    "no checkpoint": lambda spec: spec["model"].update(checkpoints={}),
+    "a checkpoint that is a number": lambda spec: spec["model"].update(checkpoints={"a": 3}),
+    "an unknown answer to bad inputs": lambda spec: spec["data"].update(on_bad_input="skpi"),
     "an unknown report": lambda spec: spec["reports"].append("htlm"),
     "a report that is a list": lambda spec: spec["reports"].append(["html"]),
     "a key that is not built yet": lambda spec: spec.update(controls=["shuffled_labels"]),
@@ -166,6 +197,12 @@ def test_a_wrong_spec_is_refused(validator, fault):
 def test_a_report_may_be_a_name_or_a_mapping(validator):
     spec = read(DESIGN["images"])
     assert validator.is_valid({**spec, "reports": ["html", {"kind": "csv"}]})
+
+
+def test_a_store_may_be_a_folder_or_a_mapping(validator):
+    spec = read(DESIGN["images"])
+    assert validator.is_valid({**spec, "store": "~/features"})
+    assert validator.is_valid({**spec, "store": {"dtype": "float16"}})
 
 
 def test_a_plugins_component_is_accepted(validator):
@@ -278,6 +315,9 @@ def test_every_key_of_every_section_stands_in_the_table_with_type_default_and_me
         "Entries of `taps`": TapEntry,
         "`splits`": Splits,
         "`splits.valid` as a mapping": ShareOf,
+        "`rows`": Rows,
+        "`store`": Store,
+        "`model.checkpoints` by a pattern": CheckpointFiles,
     }
     titles = list(table)
     for category in REGISTER_HOOKS:
@@ -306,7 +346,14 @@ EXPECTED = """\
 | `share` | number above 0 and below 1 | | share of them,
 | `allow_leakage` | `true` or `false` | `false` |
 | `train` | number, text or list of texts | 0.7, or 'train' |
-| `layout` | `NC`, `NCHW`, `NHWC`, `NCDHW`, `NCT` or `NTC` | none |
+| `layout` | `NC`, `NCHW`, `NHWC`, `NCDHW`, `NCT`, `NTC` or `TNC` | none |
+| `memory` | whole number from 1 or text | 80 % of what is free | bytes (or `8GiB`)
+| `store` | text or mapping | its own defaults | where features are kept |
+| `per` | `example` or `position` | `example` | one feature row per example or per position |
+| `durability` | `full` or `fast` | `full` |
+| `glob` | path | | the files: `ckpt/step_*.safetensors`;
+| `on_bad_input` | `fail` or `skip` | `fail` |
+| `checkpoints` | mapping from names to paths or mapping | none |
 | `value` | number, `true`, `false` or list of numbers | none |
 | `batch_size` | whole number from 1 to 1,000,000 | `64` | examples in one forward pass |
 | `arrays` | path or mapping from names to paths | |
