@@ -259,7 +259,8 @@ def test_an_example_without_a_feature_row_is_in_no_split() -> None:
 def test_a_split_of_which_no_example_can_be_read_is_refused(refused: Refused) -> None:
     asked = asked_of("abcdef", "ababab", train=[0, 1], valid=[2, 3], test=[4, 5])
     counts = np.array([1, 1, 0, 0, 1, 1])
-    assert refused(lambda: asked.question(counts)) == [("PK-L13", "splits: no example of 'valid' can be read")]
+    what = "splits: no example of 'valid' has a row of features: none can be read, or none has a position"
+    assert refused(lambda: asked.question(counts)) == [("PK-L13", what)]
 
 
 def test_a_class_whose_training_examples_cannot_be_read_is_refused(refused: Refused) -> None:
