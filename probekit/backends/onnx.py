@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from probekit.backends.file_kinds import read_head, refuse_absent, refuse_what_is_no_model
 from probekit.backends.onnx_external import external_files, point_at
-from probekit.components import Array, Backend, Feed, Graph, ModelInput, TapFunction
-from probekit.errors import InputError, MachineError, Problem, nearest
+from probekit.backends.onnx_session import available_providers, open_session, run_session, session_options
+from probekit.components import Array, Backend, Feed, Graph, ModelInput, ReducedFunction, TapFunction, Wanted
+from probekit.errors import InputError, Problem
 from probekit.hookspecs import hookimpl
 from probekit.sections import SpecPath, runtime_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     import onnx
+
+    from probekit.backends.onnx_reduced import GraftedFunction
+    from probekit.steps import Masks
 
 _CHUNK = 1 << 20
 _MOST_BYTES = 1 << 31
@@ -31,7 +36,8 @@ class OnnxBackend(Backend):
     """An exported ONNX file, run by ONNX Runtime."""
 
     kind: Literal["onnx"] = "onnx"
-    path: SpecPath = Field(description="the .onnx file")
+    # Where a model lies does not shape its values: its fingerprint tells what it is.
+    path: SpecPath = Field(description="the .onnx file", json_schema_extra={"format": "path", "shapes_values": False})
     providers: list[str] | None = runtime_option(
         None, "ONNX Runtime's execution providers in order of preference; default: CUDA where a GPU is there, then CPU"
     )
@@ -62,30 +68,117 @@ class OnnxBackend(Backend):
                     digest.update(chunk)
         return digest.hexdigest()
 
+    def tap_fingerprints(self, taps: Sequence[str]) -> dict[str, str]:
+        """Return, for each tap, a digest of the operators and weights that it is computed with, whatever their names.
+
+        Two files that differ in names, or in what comes after a tap, agree on the tap.
+        """
+        from probekit.backends.onnx_fingerprint import tensor_digests
+
+        model = self._load()
+        try:
+            return tensor_digests(model, taps, external_files(model, Path(self.path)))
+        except KeyError:  # a file whose nodes stand in no order: it is taken as a whole
+            return super().tap_fingerprints(taps)
+
+    def with_checkpoint(self, path: str) -> Backend:
+        """Return the same component with another file."""
+        return self.model_copy(update={"path": path})
+
     def runtime(self) -> dict[str, Any]:
-        """Return ONNX Runtime's version and the providers that a session gets here."""
+        """Return ONNX Runtime's version and how its sessions run here; the model is not loaded for it."""
+        import onnx
         import onnxruntime
 
-        return {"onnxruntime": onnxruntime.__version__, "providers": self._session(self._load()).get_providers()}
+        node = onnx.helper.make_node("Identity", ["x"], ["y"])
+        value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N"])
+        graph = onnx.helper.make_graph([node], "any", [value], [onnx.ValueInfoProto(name="y")])
+        any_model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)])
+        options = session_options(self.optimization)
+        session = open_session(any_model.SerializeToString(), available_providers(self.providers), options)
+        return {
+            "onnxruntime": onnxruntime.__version__,
+            "providers": session.get_providers(),
+            "optimization": self.optimization,
+            "threads": options.intra_op_num_threads or "default",
+            "memory_pattern": options.enable_mem_pattern,
+        }
 
     @contextmanager
     def open(self, taps: Sequence[str]) -> Iterator[TapFunction]:
-        """Expose the taps as outputs and load the graph.
+        """Load what the taps need of the graph, with the taps as outputs.
+
+        A tap that NumPy cannot hold, such as bfloat16, comes as float32.
 
         Raises:
             InputError: the file is damaged or ONNX Runtime refuses it.
         """
-        model = self._load()
-        inputs = {value.name for value in model.graph.input}
-        computed = [name for name in taps if name not in inputs]
-        session = self._session(_with_outputs(model, computed)) if computed else None
+        from probekit.backends.onnx_graft import raw_outputs
+
+        def serialised() -> tuple[dict[str, str], bytes, Path | None]:
+            model, folder = self._load_to_run()
+            outputs = raw_outputs(model, taps)
+            return outputs, model.SerializeToString() if outputs else b"", folder
+
+        outputs, content, folder = serialised()
+        options, providers = session_options(self.optimization), available_providers(self.providers)
+        session = open_session(content, providers, options, folder) if content else None
+        del content
 
         def run(feed: Feed) -> dict[str, Array]:
-            found = _run(session, computed, feed) if session is not None else []
-            arrays = dict(zip(computed, found, strict=True))
-            return {name: arrays[name] if name in arrays else feed[name] for name in taps}
+            found = run_session(session, list(outputs.values()), feed) if session is not None else {}
+            return {name: found[outputs[name]] if name in outputs else feed[name] for name in taps}
 
         yield run
+
+    @contextmanager
+    def open_reduced(self, wanted: Sequence[Wanted]) -> Iterator[ReducedFunction]:
+        """Load what the taps need of the graph, with their programs as nodes of it.
+
+        Raises:
+            InputError: the file is damaged or ONNX Runtime refuses it; the function raises ``PK-M20`` when a size
+                is not what the trial run saw.
+        """
+        with self._open_grafted(wanted) as run:
+            yield lambda feed, masks: run(feed, masks)[0]
+
+    def compare(self, wanted: Sequence[Wanted], feed: Feed, masks: Masks) -> dict[str, Any]:
+        """Run the first batch without the taps, with them, and with them but without optimisations.
+
+        A first output that is no tensor of numbers, or that cannot be computed here, is left out.
+        """
+        if self.optimization == "off":
+            return {"against_unoptimised": {one.tap.name: 0.0 for one in wanted}, "output_against_untapped": 0.0}
+        from probekit.backends.onnx_reduced import relative_difference
+
+        # One session after the other, so that memory is not doubled.
+        output = self._load().graph.output[0].name
+        untapped: Any = None
+        try:
+            with self._open_grafted([], more=[output]) as run:
+                untapped = run(feed, masks)[1][output]
+        except InputError:
+            pass  # the taps may need less than the output does: not an operator that is missing, not an input
+        compared = isinstance(untapped, np.ndarray) and untapped.dtype.kind in "biuf"
+        with self._open_grafted(wanted, more=[output] if compared else []) as run:
+            fast, tapped = run(feed, masks)
+        with self._open_grafted(wanted, optimization="off") as run:
+            plain, _ = run(feed, masks)
+        differences = dict.fromkeys((one.tap.name for one in wanted), 0.0)
+        for one, this, other in zip(wanted, fast, plain, strict=True):
+            differences[one.tap.name] = max(differences[one.tap.name], relative_difference(this, other))
+        told: dict[str, Any] = {"against_unoptimised": differences}
+        if compared:
+            told["output_against_untapped"] = relative_difference(tapped[output], untapped)
+        return told
+
+    def _open_grafted(
+        self, wanted: Sequence[Wanted], optimization: str | None = None, more: Sequence[str] = ()
+    ) -> AbstractContextManager[GraftedFunction]:
+        from probekit.backends.onnx_reduced import open_grafted
+
+        options, providers = session_options(optimization or self.optimization), available_providers(self.providers)
+        return open_grafted(self._load_to_run, wanted, more, self.open, options, providers)
 
     def _load(self) -> onnx.ModelProto:
         import onnx
@@ -104,55 +197,11 @@ class OnnxBackend(Backend):
         external_files(model, path)
         return model
 
-    def _session(self, model: onnx.ModelProto) -> Any:
-        """Load the model, whose external data are then named by their real paths."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if self.optimization == "off":
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if files := external_files(model, Path(self.path)):
-            folder = str(point_at(model, files))
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        providers = available_providers(self.providers)
-        try:
-            content = model.SerializeToString()
-            # Without the fallback: another provider than the one asked for is never taken in silence.
-            return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
-        except Exception as error:
-            raise InputError(_refusal(error)) from error
-
-
-def available_providers(wanted: Sequence[str] | None) -> list[str]:
-    """Return the providers that can run here, in order; the CPU is always last.
-
-    The runtime's own list names CUDA wherever its build could use it, so the device is asked.
-
-    Args:
-        wanted: the user's order; None: CUDA where there is a GPU.
-
-    Raises:
-        MachineError: ``PK-E02``, a wanted one is not there.
-    """
-    import onnxruntime
-
-    built = onnxruntime.get_available_providers()
-    if wanted is None:
-        gpu = "CUDAExecutionProvider" in built and _has_cuda()
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"] if gpu else ["CPUExecutionProvider"]
-    here = [name for name in built if not name.startswith(("CUDA", "Tensorrt", "NvTensorRT")) or _has_cuda()]
-    absent = [name for name in wanted if name not in here]
-    if absent:
-        what = f"the provider {absent[0]!r} is not available here"
-        raise MachineError(Problem("PK-E02", what, nearest(absent[0], here, "available"), "model.providers"))
-    return [*wanted, *(name for name in ("CPUExecutionProvider",) if name not in wanted)]
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+    def _load_to_run(self) -> tuple[onnx.ModelProto, Path | None]:
+        """Return the model with its external data named by their real paths, and the folder that these start from."""
+        model = self._load()
+        files = external_files(model, Path(self.path))
+        return model, point_at(model, files) if files else None
 
 
 def refuse_what_is_no_onnx(path: Path) -> None:
@@ -177,56 +226,6 @@ def refuse_what_is_no_onnx(path: Path) -> None:
     if size >= _MOST_BYTES:
         what = f"{str(path)!r} has {size} bytes, an ONNX file has less than 2 GiB"
         raise InputError(Problem("PK-M43", what, "save it with external data", field))
-
-
-def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    import onnx
-
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    typed = {value.name: value for value in (*model.graph.output, *model.graph.value_info)}
-    del tapped.graph.output[:]
-    tapped.graph.output.extend(typed.get(name) or onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
-    return tapped
-
-
-def _run(session: Any, names: Sequence[str], feed: Feed) -> list[Array]:
-    try:
-        found: list[Array] = session.run(list(names), dict(feed))
-    except Exception as error:
-        text = str(error)
-        if "bfc_arena" in text or "Failed to allocate" in text:
-            what = "the model does not fit in memory"
-            raise MachineError(Problem("PK-R03", what, "set a smaller model.batch_size", "model")) from error
-        what = f"ONNX Runtime cannot run the model: {_reason(error)}"
-        raise InputError(Problem("PK-M23", what, "", "model")) from error
-    return found
-
-
-def _reason(error: Exception) -> str:
-    """Return what ONNX Runtime says, on one line, without its own codes and source paths."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    return re.sub(r"^/\S+:\d+ .*\) (?=[A-Z])", "", text)
-
-
-def _refusal(error: Exception) -> Problem:
-    text = _reason(error)
-    if found := re.search(r"Opset (\d+) .* is till opset (\d+)", text):
-        what = f"the file has opset {found[1]}, this ONNX Runtime knows up to {found[2]}"
-        hint = f"type: pip install --upgrade onnxruntime-gpu, or export with opset {found[2]} or older"
-        return Problem("PK-M18", what, hint, "model.path")
-    if found := re.search(r"IR version: (\d+), max supported IR version: (\d+)", text):
-        what = f"the file has IR version {found[1]}, this ONNX Runtime knows up to {found[2]}"
-        hint = "type: pip install --upgrade onnxruntime-gpu, or export with an older opset"
-        return Problem("PK-M18", what, hint, "model.path")
-    if found := re.search(r"(\S+):(\w+)\(-?\d+\) is not a registered function/op", text):
-        what = f"ONNX Runtime has no operator {found[2]!r} of the domain {found[1]!r}"
-        return Problem("PK-M19", what, "export the model with standard operators", "model.path")
-    if found := re.search(r"No Op registered for (\w+) with domain_version of (\d+)", text):
-        what = f"ONNX Runtime has no operator {found[1]!r} in opset {found[2]}"
-        return Problem("PK-M19", what, "export the model with standard operators", "model.path")
-    return Problem("PK-M02", f"ONNX Runtime refuses the file: {text}", "", "model.path")
 
 
 @hookimpl

@@ -116,7 +116,7 @@ def _refuse_out_of_bounds(tensor: onnx.TensorProto, entries: Mapping[str, str], 
             what = f"tensor {tensor.name!r} has the {key} {text[:80]!r} in {location!r}, which is no number of bytes"
             raise InputError(Problem("PK-M14", what, _AGAIN, "model.path"))
         numbers[key] = int(text)
-    offset, needed = numbers["offset"], _size(tensor)
+    offset, needed = numbers["offset"], stored_bytes(tensor)
     what, code = "", "PK-M13"
     if offset > size:
         code, what = "PK-M14", f"tensor {tensor.name!r} starts at byte {offset} of {location!r}, which has {size}"
@@ -128,7 +128,7 @@ def _refuse_out_of_bounds(tensor: onnx.TensorProto, entries: Mapping[str, str], 
         raise InputError(Problem(code, what, _AGAIN, "model.path"))
 
 
-def _size(tensor: onnx.TensorProto) -> int:
+def stored_bytes(tensor: onnx.TensorProto) -> int:
     """Return the bytes of a tensor's values; sub-byte ones are packed."""
     import numpy as np
     import onnx

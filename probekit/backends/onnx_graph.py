@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from probekit.backends.layouts import BY_RANK, propagate
+from probekit.backends.onnx_prune import read_by, subgraphs
 from probekit.components import Graph, ModelInput, Tap
 from probekit.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import onnx
 
@@ -24,15 +25,25 @@ _SAME_AXES = {
     "Abs", "Add", "Cast", "Celu", "Clip", "DequantizeLinear", "Div", "Dropout", "Elu", "Erf", "Exp", "Gelu",
     "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul",
     "Neg", "PRelu", "Pow", "QuantizeLinear", "Relu", "Sigmoid", "SimplifiedLayerNormalization", "Softmax", "Softplus",
-    "Sqrt",    "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu", "Where", "Concat", "Pad", "Resize",
+    "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu", "Where", "Concat", "Pad", "Resize",
 }  # fmt: skip
+
+
+CAST_TO_FLOAT = {
+    "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "float8e8m0", "int4", "uint4", "int2",
+    "uint2",
+}  # fmt: skip
+"""Types that NumPy lacks, float32 holds and ONNX Runtime can cast."""
+
+_Shape = tuple[int | str | None, ...]
+"""Sizes, symbols, and None where an axis has neither."""
 
 
 @dataclass
 class _Tensors:
     """What is known of each tensor by name."""
 
-    shapes: dict[str, tuple[int | str | None, ...] | None] = field(default_factory=dict)
+    shapes: dict[str, _Shape | None] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -59,48 +70,79 @@ def read_graph(model: onnx.ModelProto, constant: Collection[str] = ()) -> Graph:
     Raises:
         InputError: ``PK-M02``, the graph contradicts itself.
     """
-    import onnx
-
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError) as error:
-        raise InputError(Problem("PK-M02", f"the graph is damaged: {error}", field="model.path")) from error
-    graph = inferred.graph
+    graph = inferred_graph(model)
     tensors = _read_types(graph)
-    weights = [tensor.name for tensor in graph.initializer] + [
+    weights = [tensor.name for tensor in model.graph.initializer] + [
         tensor.values.name for tensor in graph.sparse_initializer
     ]
     constants = set(weights)
     inputs = [value.name for value in graph.input if value.name not in constants]
-    batch = _batch_size([name for name in inputs if name not in constant], tensors)
+    layouts = propagate(_layout_seeds(graph, tensors), _layout_links(graph), _ranks(tensors))
+    axes = _Axes(graph, tensors, layouts, [name for name in inputs if name not in constant])
 
     order: list[tuple[str, str]] = [(name, "Input") for name in inputs]
     edges: list[tuple[str, str]] = []
     live = set(inputs)
     for node in graph.node:
-        sources = [name for name in (*node.input, *_outer_names(node)) if name in live]
+        sources = [name for name in read_by(node) if name in live]
         for output in filter(None, node.output):
             order.append((output, node.op_type))
             if sources and node.op_type not in {"Shape", "Size"}:
                 live.add(output)
                 edges += [(source, output) for source in dict.fromkeys(sources)]
     bodies = dict(_body_tensors(graph))
-    layouts = propagate(_layout_seeds(graph, tensors), _layout_links(graph), _ranks(tensors))
 
     order += [(name, "Initializer") for name in weights] + [(name, "Body") for name in bodies]
     taps = []
     for depth, (name, op) in enumerate(order):
-        shape = tensors.shapes.get(name)
+        shape, dtype = (None, "") if op == "Initializer" else (tensors.shapes.get(name), tensors.dtypes.get(name, ""))
         layout = layouts.get(name, "") or ("NC" if shape is not None and len(shape) == 2 else "")
-        reason = bodies.get(name) or _why_untappable(name, op, tensors, live, batch)
-        if layout == "TNC" and not reason:
-            reason = "its first axis is time, not the batch; tap what follows"
-        inner = None if shape is None else tuple(size if isinstance(size, int) else None for size in shape[1:])
-        taps.append(Tap(name, op, inner, tensors.dtypes.get(name, ""), layout, depth, reason))
+        axis, no_batch = axes.batch(name, op, shape, layouts.get(name, ""))
+        reason = bodies.get(name) or _why_untappable(name, op, tensors, live) or no_batch
+        if op == "Input" and dtype in CAST_TO_FLOAT:
+            reason = _cannot_hold(dtype)
+        if layout == "NC" and axis:
+            layout = ""
+        inner = None
+        if shape is not None:
+            inner = tuple(
+                size if isinstance(size, int) else None for number, size in enumerate(shape) if number != axis
+            )
+        taps.append(Tap(name, op, inner, dtype, layout, depth, reason, axis))
     return Graph(tuple(taps), tuple(edges), tuple(value.name for value in graph.output))
 
 
-def _why_untappable(name: str, op: str, tensors: _Tensors, live: set[str], batch: int | str | None) -> str:
+_SMALL = 4096
+"""Bytes of a constant that may tell a shape."""
+
+
+def inferred_graph(model: onnx.ModelProto) -> onnx.GraphProto:
+    """Return a graph with the types and shapes that can be inferred, and without the values of large weights.
+
+    Raises:
+        InputError: ``PK-M02``, the graph contradicts itself.
+    """
+    import onnx
+
+    bare = onnx.ModelProto(ir_version=model.ir_version)
+    for name in ("opset_import", "functions"):
+        getattr(bare, name).extend(getattr(model, name))
+    for name in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(bare.graph, name).extend(getattr(model.graph, name))
+    declared = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() <= _SMALL:
+            bare.graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            # Copied once by protobuf and once by the inference, the weights would fill the memory three times.
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    try:
+        return onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        raise InputError(Problem("PK-M02", f"the graph is damaged: {error}", field="model.path")) from error
+
+
+def _why_untappable(name: str, op: str, tensors: _Tensors, live: set[str]) -> str:
     if op == "Initializer":
         return "an initializer: a weight, the same for every input"
     if name not in live:
@@ -108,11 +150,55 @@ def _why_untappable(name: str, op: str, tensors: _Tensors, live: set[str], batch
     if name in tensors.reasons:
         return tensors.reasons[name]
     shape = tensors.shapes.get(name)
-    if shape is not None and not shape:
-        return "a scalar: it has no batch axis"
-    if shape is not None and isinstance(shape[0], int) and shape[0] != batch:
-        return f"no batch axis: its first axis is always {shape[0]}"
-    return ""
+    return "a scalar: it has no batch axis" if shape is not None and not shape else ""
+
+
+class _Axes:
+    """Which axis of each tensor is the batch.
+
+    Args:
+        inputs: the names of the inputs that are fed a batch.
+    """
+
+    def __init__(
+        self, graph: onnx.GraphProto, tensors: _Tensors, layouts: Mapping[str, str], inputs: Sequence[str]
+    ) -> None:
+        shaped = [(layouts.get(name, ""), shape) for name in inputs if (shape := tensors.shapes.get(name))]
+        self.size = next((shape[_place_of_n(layout)] for layout, shape in shaped), None)
+        """A number where the batch is fixed, else its symbol."""
+        self._symbols = {size for _, shape in shaped for size in shape if isinstance(size, str)}
+        self._recurrent: dict[str, int] = {}
+        for node in graph.node:
+            if node.op_type in {"LSTM", "GRU", "RNN"} and _attribute(node, "layout", 0) == 0:
+                # By the standard: Y (time, directions, batch, hidden), last states (directions, batch, hidden).
+                self._recurrent.update(zip(node.output, (2, 1, 1), strict=False))
+
+    def batch(self, name: str, op: str, shape: _Shape | None, layout: str) -> tuple[int, str]:
+        """Return the batch axis and why there is none; axis 0 where a trial has to tell.
+
+        Args:
+            name: of the tensor.
+            op: what produces it.
+            shape: its axes; None where nothing is known.
+            layout: empty where it is not known.
+        """
+        axis = self._recurrent.get(name)
+        if axis is None:
+            axis = _place_of_n(layout)
+            if not layout and shape and isinstance(self.size, str) and self.size in shape:
+                axis = shape.index(self.size)
+        if not shape or not isinstance(shape[axis], int) or shape[axis] == self.size:
+            return axis, ""
+        # A size that no input declares may be the batch. That of NonZero is a count.
+        unknown = any(not isinstance(size, int) and size not in self._symbols for size in shape)
+        if unknown and axis == 0 and op != "NonZero":
+            return axis, ""
+        which = "first axis" if axis == 0 else f"axis {axis}"
+        return axis, f"no batch axis: its {which} is always {shape[axis]}"
+
+
+def _place_of_n(layout: str) -> int:
+    return max(layout.find("N"), 0)
 
 
 def _read_types(graph: onnx.GraphProto) -> _Tensors:
@@ -130,8 +216,8 @@ def _read_types(graph: onnx.GraphProto) -> _Tensors:
     return tensors
 
 
-def _type_of(value: onnx.ValueInfoProto) -> tuple[tuple[int | str | None, ...] | None, str | None, str]:
-    """Return shape (sizes, symbols, None), NumPy's dtype name, and why its values cannot be read."""
+def _type_of(value: onnx.ValueInfoProto) -> tuple[_Shape | None, str | None, str]:
+    """Return shape, NumPy's dtype name, and why its values cannot be read."""
     import numpy as np
     import onnx
 
@@ -151,9 +237,13 @@ def _type_of(value: onnx.ValueInfoProto) -> tuple[tuple[int | str | None, ...] |
     if name == "string":
         return shape, "str", "text, not numbers"
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    if dtype.kind not in "biuf" or dtype.isbuiltin != 1:
-        return shape, name, f"{name} values, which NumPy cannot hold; tap the tensor after its cast or DequantizeLinear"
-    return shape, dtype.name, ""
+    if name not in CAST_TO_FLOAT and (dtype.kind not in "biuf" or dtype.isbuiltin != 1):
+        return shape, name, _cannot_hold(name)
+    return shape, name if name in CAST_TO_FLOAT else dtype.name, ""
+
+
+def _cannot_hold(name: str) -> str:
+    return f"{name} values, which NumPy cannot hold; tap the tensor after its cast or DequantizeLinear"
 
 
 def _axis(axis: onnx.TensorShapeProto.Dimension) -> int | str | None:
@@ -161,32 +251,9 @@ def _axis(axis: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else axis.dim_param or None
 
 
-def _batch_size(inputs: list[str], tensors: _Tensors) -> int | str | None:
-    """Return the first axis of the first input that has axes: a number where the batch is fixed, else its symbol."""
-    return next((shape[0] for name in inputs if (shape := tensors.shapes.get(name))), None)
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    import onnx
-
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _outer_names(node: onnx.NodeProto) -> list[str]:
-    """Return the names that the bodies of a node read; those of the outer graph are among them."""
-    names = []
-    for body in _subgraphs(node):
-        for inner in body.node:
-            names += [*inner.input, *_outer_names(inner)]
-    return names
-
-
 def _body_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, str]]:
     for node in graph.node:
-        for body in _subgraphs(node):
+        for body in subgraphs(node):
             for inner in body.node:
                 for name in filter(None, inner.output):
                     yield name, f"inside the body of the {node.op_type} node {node.name or node.output[0]!r}"

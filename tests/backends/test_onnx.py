@@ -216,7 +216,10 @@ def test_the_cpu_is_always_last_and_what_runs_is_told(mlp_path: pathlib.Path) ->
     assert available_providers(["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
     assert available_providers([]) == ["CPUExecutionProvider"]
     told = backend(mlp_path, providers=["CPUExecutionProvider"]).runtime()
-    assert told == {"onnxruntime": onnxruntime.__version__, "providers": ["CPUExecutionProvider"]}
+    assert told == {
+        "onnxruntime": onnxruntime.__version__, "providers": ["CPUExecutionProvider"], "optimization": "all",
+        "threads": "default", "memory_pattern": False,
+    }  # fmt: skip
 
 
 @pytest.mark.skipif(GPU, reason="a GPU is there")
@@ -243,6 +246,11 @@ def test_a_gpu_gives_the_values_of_numpy(mlp_path: pathlib.Path) -> None:
     np.testing.assert_allclose(found["logits"], mlp_by_hand(x)["logits"], rtol=1e-2, atol=1e-3)
 
 
+def test_what_runs_is_told_without_the_model(tmp_path: pathlib.Path) -> None:
+    told = backend(tmp_path / "absent.onnx", optimization="off").runtime()
+    assert (told["optimization"], told["providers"][-1]) == ("off", "CPUExecutionProvider")
+
+
 # --- fingerprint -----------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +272,21 @@ def test_the_fingerprint_changes_with_a_weight_in_another_file(build: Build, tmp
     assert backend(path).fingerprint() == first
     (tmp_path / "w.bin").write_bytes((W1 * 2).tobytes())
     assert backend(path).fingerprint() != first
+
+
+def test_where_the_file_lies_does_not_shape_values_and_a_checkpoint_is_another_file(
+    build: Build, tmp_path: pathlib.Path
+) -> None:
+    first = backend(build.save(mlp(build), tmp_path / "m.onnx"), optimization="off", batch_size=3)
+    other = first.with_checkpoint(str(build.save(mlp(build, W1 * 2), tmp_path / "step_2.onnx")))
+    assert isinstance(other, OnnxBackend)
+    assert other == first.model_copy(update={"path": str(tmp_path / "step_2.onnx")})
+    assert "path" not in first.identity()
+    assert first.identity() == other.identity()
+    assert first.identity() != backend(tmp_path / "m.onnx").identity()
+    assert first.fingerprint() != other.fingerprint()
+    x = RNG.standard_normal((4, 3), dtype=np.float32)
+    np.testing.assert_allclose(run(other, ["h"], {"x": x})["h"], x @ W1 * 2, rtol=1e-5, atol=1e-5)
 
 
 # --- external data ---------------------------------------------------------------------------------------------------
@@ -416,7 +439,7 @@ def test_external_data_that_cannot_be_trusted_never_reach_the_runtime(
     (folder / "loop").symlink_to("loop")
     made = backend(with_data(build, folder, location, **entries))
     message = [(code, f"model.path: {what.format(folder=folder)}")]
-    for call in (made.signature, made.graph, made.fingerprint, made.runtime, lambda: run(made, ["h"], {})):
+    for call in (made.signature, made.graph, made.fingerprint, lambda: run(made, ["h"], {})):
         assert refused(call) == message
 
 
@@ -626,7 +649,7 @@ def test_an_opset_or_ir_version_of_the_future_is_named_with_what_is_known(
     build: Build, refused: Refused, tmp_path: pathlib.Path
 ) -> None:
     known = onnx.defs.onnx_opset_version()
-    ((code, text),) = refused(backend(build.save(relu(build, opset=99), tmp_path / "m.onnx")).runtime)
+    ((code, text),) = refused(lambda: run(backend(build.save(relu(build, opset=99), tmp_path / "m.onnx")), ["y"], {}))
     words = text.replace(",", " ").split()
     assert code == "PK-M18"
     most = next(int(word) for word in words if word.isdigit() and word != "99")
@@ -634,7 +657,9 @@ def test_an_opset_or_ir_version_of_the_future_is_named_with_what_is_known(
     upgrade = "type: pip install --upgrade onnxruntime-gpu, or export with"
     what = f"the file has opset 99, this ONNX Runtime knows up to {most}; {upgrade} opset {most} or older"
     assert text == f"model.path: {what}"
-    ((code, text),) = refused(backend(build.save(relu(build, ir_version=99), tmp_path / "m.onnx")).runtime)
+    ((code, text),) = refused(
+        lambda: run(backend(build.save(relu(build, ir_version=99), tmp_path / "m.onnx")), ["y"], {})
+    )
     assert code == "PK-M18"
     assert text.startswith("model.path: the file has IR version 99, this ONNX Runtime knows up to ")
     assert text.endswith(f"; {upgrade} an older opset")
@@ -652,7 +677,8 @@ def test_an_operator_that_the_runtime_lacks_is_named_with_its_domain(
     assert [tap.op for tap in made.graph().taps] == ["Input", "MyOp"]
     unknown = build.model([build.node("Relux", ["x"], ["y"])], x, y)
     what = f"model.path: ONNX Runtime has no operator 'Relux' in opset 18; {hint}"
-    assert refused(backend(build.save(unknown, tmp_path / "m.onnx")).runtime) == [("PK-M19", what)]
+    made = backend(build.save(unknown, tmp_path / "m.onnx"))
+    assert refused(lambda: run(made, ["y"], {})) == [("PK-M19", what)]
 
 
 def test_a_graph_without_an_opset_is_refused(build: Build, refused: Refused, tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,95 @@
+"""Programs of steps as nodes of an ONNX graph, so that only features leave the runtime.
+
+A program with a step that has no form as nodes, or that the model's operator set cannot express, keeps its raw
+activation as an output and runs in NumPy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from probekit.backends.onnx_graph import inferred_graph
+from probekit.backends.onnx_lowering import Lowering
+from probekit.backends.onnx_prune import prune
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    import onnx
+
+    from probekit.backends.onnx_lowering import Source
+    from probekit.components import Array, Wanted
+
+
+@dataclass(frozen=True)
+class Grafted:
+    """What was grafted onto a model.
+
+    Args:
+        sources: one for each wanted, in their order; None for an input of the model, which NumPy reduces.
+        outputs: names of all outputs to fetch.
+        masks: the graph's input of each mask.
+        large: constants that the session is to be given, by name.
+        prefix: what the names of all grafted nodes begin with; the rest up to ``:`` is the tap's name.
+    """
+
+    sources: tuple[Source | None, ...]
+    outputs: tuple[str, ...]
+    masks: Mapping[str, str]
+    large: Mapping[str, Array]
+    prefix: str
+
+
+def graft(model: onnx.ModelProto, wanted: Sequence[Wanted], more: Sequence[str] = ()) -> Grafted:
+    """Make a model, in place, compute the features of ``wanted`` and the tensors ``more``, and nothing else.
+
+    Args:
+        model: with its weights; what nothing needs is cut away.
+        wanted: what the features are.
+        more: names of tensors to be outputs besides.
+    """
+    typed = {value.name: value for value in model.graph.output}
+    inputs = {value.name for value in model.graph.input}
+    prune(model, dict.fromkeys([*(one.tap.name for one in wanted if one.tap.name not in inputs), *more]))
+    dtypes = element_types(model, typed.values())
+    lowering = Lowering(model, dtypes)
+    sources = tuple(None if one.tap.name in inputs else lowering.lower(one) for one in wanted)
+    lowering.finish()
+    outputs = [name for source in sources if source is not None for name in source.outputs()]
+    outputs = list(dict.fromkeys([*outputs, *more]))
+    set_outputs(model, outputs, typed)
+    return Grafted(sources, tuple(outputs), lowering.masks, lowering.large, lowering.prefix)
+
+
+def set_outputs(model: onnx.ModelProto, names: Sequence[str], typed: Mapping[str, onnx.ValueInfoProto]) -> None:
+    """Replace a model's outputs, in place; an output needs no type."""
+    import onnx
+
+    typed = {**{value.name: value for value in model.graph.value_info}, **typed}
+    outputs = [typed.get(name) or onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names)]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+
+
+def raw_outputs(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, str]:
+    """Make a model, in place, compute some tensors and nothing else; return the output that holds each.
+
+    Its inputs are no outputs. A tensor whose values NumPy cannot hold, such as bfloat16, is cast to float32.
+    """
+    typed = {value.name: value for value in model.graph.output}
+    inputs = {value.name for value in model.graph.input}
+    names = [name for name in dict.fromkeys(names) if name not in inputs]
+    prune(model, names)
+    lowering = Lowering(model, element_types(model, typed.values()))
+    outputs = {name: lowering.raw(name) for name in names}
+    lowering.finish()
+    set_outputs(model, list(outputs.values()), typed)
+    return outputs
+
+
+def element_types(model: onnx.ModelProto, more: Collection[onnx.ValueInfoProto] = ()) -> dict[str, int]:
+    """Return the declared or inferred type of each tensor's elements, by name; 0 where nobody knows."""
+    found = inferred_graph(model)
+    values = (*more, *found.input, *found.value_info, *found.output)
+    return {value.name: value.type.tensor_type.elem_type for value in values if value.type.HasField("tensor_type")}
