@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from probekit.components import Array, Backend, Feed, Graph, ModelInput, TapFunction
+from probekit.components import Array, Backend, Feed, Graph, ModelInput, ReducedFunction, TapFunction, Wanted
 from probekit.errors import InputError, Problem
 from probekit.hookspecs import hookimpl
-from probekit.sections import SpecPath, fault, resolve_path
+from probekit.sections import SpecPath, fault, resolve_path, runtime_option, told_by_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import nn
+
+    from probekit.backends.torch_run import Place
+    from probekit.steps import Masks
 
 NAMED = ("torchvision", "timm")
 """Libraries whose models may be named without trusting code: names out of their own lists only."""
@@ -37,21 +41,28 @@ class TorchBackend(Backend):
     """A PyTorch module that a factory makes, or a ``torch.export`` program."""
 
     kind: Literal["torch"] = "torch"
-    factory: Annotated[str, AfterValidator(_resolve_factory)] | None = Field(
+    factory: Annotated[str, AfterValidator(_resolve_factory)] | None = told_by_fingerprint(
         None,
-        description="torchvision:NAME or timm:NAME out of the library's own list; with --trust-code also "
+        "torchvision:NAME or timm:NAME out of the library's own list; with --trust-code also "
         "package.module:function and ./file.py:function (relative to the spec)",
     )
-    arguments: dict[str, str | int | float | bool | None] = Field(
-        default_factory=dict, description="keyword arguments of the factory"
+    arguments: dict[str, str | int | float | bool | None] = told_by_fingerprint({}, "keyword arguments of the factory")
+    weights: SpecPath | None = told_by_fingerprint(
+        None, "a state dict, .safetensors or .pt (read without unpickling code)"
     )
-    weights: SpecPath | None = Field(
-        None, description="a state dict, .safetensors or .pt (read without unpickling code)"
+    program: SpecPath | None = told_by_fingerprint(
+        None, "instead of a factory: a .pt2 file of torch.export (trusted only)"
     )
-    program: SpecPath | None = Field(
-        None, description="instead of a factory: a .pt2 file of torch.export (trusted only)"
+    seed: int = told_by_fingerprint(0, "of the weights that the factory draws at random", ge=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = runtime_option(
+        "auto", "what the model runs on; 'auto': a CUDA GPU, an Apple GPU, the CPU, the first that is there"
     )
-    seed: int = Field(0, ge=0, description="of the weights that the factory draws at random")
+    channels_last: bool = runtime_option(
+        False, "store images with their channels last, which some machines compute faster; values differ by rounding"
+    )
+    autocast: Literal["bfloat16", "float16"] | None = Field(
+        None, description="compute in this dtype where torch's autocast finds it safe; faster, and other values"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> TorchBackend:
@@ -86,20 +97,55 @@ class TorchBackend(Backend):
 
         if example is None:
             raise InputError(Problem("PK-M22", "a torch model has to be run once to know its tensors", "name a spec"))
-        constant = [name for name, binding in self.inputs.items() if binding.column is None]
-        return record_graph(self._build(), example, constant)
+        place = self._place()
+        return record_graph(place.put(self._build()), example, self._constant(), place)
 
     @contextmanager
     def open(self, taps: Sequence[str]) -> Iterator[TapFunction]:
-        """Build the model once and tap it by hooks, which are removed at the end."""
+        """Build the model once and tap it by hooks, which are removed at the end; batch axes stay where they are."""
         from probekit.backends.torch_taps import tapped
 
-        with tapped(self._build(), taps) as run:
+        place = self._place()
+        with tapped(place.put(self._build()), taps, place) as run:
             yield run
 
+    @contextmanager
+    def open_reduced(self, wanted: Sequence[Wanted]) -> Iterator[ReducedFunction]:
+        """Build the model once and reduce each tap in its hook, on the device; a pass ends after the last tap."""
+        from probekit.backends.torch_reduced import reducing
+
+        place = self._place()
+        with reducing(place.put(self._build()), wanted, place, self._constant()) as run:
+            yield run
+
+    def compare(self, wanted: Sequence[Wanted], feed: Feed, masks: Masks) -> dict[str, Any]:
+        """Return what the hooks change; with autocast or channels last, also what these change.
+
+        PyTorch runs a module as it is written, so that there is no optimised graph to distrust.
+        """
+        from probekit.backends.torch_reduced import against_plain, against_untapped
+
+        place = self._place()
+        told: dict[str, Any] = {}
+        if place.channels_last or place.autocast is not None:
+            told["against_unoptimised"] = against_plain(self._build, wanted, place, feed, masks)
+        untapped = against_untapped(place.put(self._build()), wanted, place, feed, masks)
+        return told if untapped is None else {**told, "output_against_untapped": untapped}
+
+    def with_checkpoint(self, path: str) -> TorchBackend:
+        """Return the same model with the weights of a file, which are checked when it is built.
+
+        Raises:
+            InputError: ``PK-M55``, a program has no checkpoints.
+        """
+        if self.program is not None:
+            what = f"a program holds its own weights and takes no checkpoints, got {path!r}"
+            raise InputError(Problem("PK-M55", what, "name several models: models: {NAME: ...}", "model.checkpoints"))
+        return self.model_copy(update={"weights": path})
+
     def fingerprint(self) -> str:
-        """Return the digest of the code, the parameters, the buffers and the modules' own descriptions."""
-        from probekit.backends.torch_model import code_of
+        """Return the digest of the code, its arguments, the parameters, the buffers and the modules' own attributes."""
+        from probekit.backends.torch_model import attributes, code_of
 
         if self.program is not None:
             self._build()
@@ -107,7 +153,13 @@ class TorchBackend(Backend):
         assert self.factory is not None  # noqa: S101 - one of the two is given
         module = self._build()
         digest = hashlib.blake2b(code_of(self.factory) + repr(module).encode(), digest_size=16)
-        for name, tensor in sorted({**dict(module.named_parameters()), **dict(module.named_buffers())}.items()):
+        # What an argument does need not show in the description: googlenet's transform_input, a random projection ...
+        digest.update(json.dumps(self.arguments, sort_keys=True).encode())
+        plain, tensors = attributes(module)
+        digest.update(repr(plain).encode())
+        for name, tensor in sorted(
+            {**tensors, **dict(module.named_parameters()), **dict(module.named_buffers())}.items()
+        ):
             value: Array = tensor.detach().cpu().contiguous().flatten().view(_bytes()).numpy()
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             digest.update(value.tobytes())
@@ -117,13 +169,26 @@ class TorchBackend(Backend):
         """Return torch's version, the device and the threads."""
         import torch
 
-        return {"torch": torch.__version__, "device": "cpu", "threads": torch.get_num_threads()}
+        device = self._place().device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return {"torch": torch.__version__, "device": name, "threads": torch.get_num_threads()}
+
+    def _place(self) -> Place:
+        import torch
+
+        from probekit.backends.torch_run import Place, find_device
+
+        autocast = getattr(torch, self.autocast) if self.autocast is not None else None
+        return Place(find_device(self.device), self.channels_last, autocast)
+
+    def _constant(self) -> list[str]:
+        return [name for name, binding in self.inputs.items() if binding.column is None]
 
     def _build(self) -> nn.Module:
         from probekit.backends import torch_model
 
         if self.program is not None:
-            return torch_model.load_program(Path(self.program))[0]
+            return torch_model.load_program(Path(self.program))[0].eval()
         assert self.factory is not None  # noqa: S101 - one of the two is given
         module = torch_model.build(self.factory, self.arguments, self.seed)
         if self.weights is not None:

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probekit.backends.layouts import BY_RANK, permuted
-from probekit.backends.torch_model import call, forward_inputs
+from probekit.backends.torch_model import forward_inputs
+from probekit.backends.torch_run import CPU, Place, call
 from probekit.backends.torch_taps import input_tap, output_tap, watch
 from probekit.components import LAYOUTS, Graph, Tap
 
@@ -56,7 +57,8 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         first = inputs[0]
         known = self._layouts.get(id(first), "")
         layout = ""
-        if any(word in name for word in _CHANNELS_FIRST) and first.ndim in BY_RANK:
+        # oneDNN's recurrent layer is no convolution.
+        if any(word in name for word in _CHANNELS_FIRST) and "rnn" not in name and first.ndim in BY_RANK:
             self._layouts.setdefault(id(first), BY_RANK[first.ndim])
             layout = BY_RANK.get(out.ndim, "")
         elif name in {"permute", "transpose"} and known:
@@ -81,6 +83,10 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ]
         self._origins[id(tensor)] = frozenset({name})
 
+    def know(self, tensor: torch.Tensor, layout: str) -> None:
+        """Note the axes of a tensor that its module's definition tells."""
+        self._layouts[id(tensor)] = layout
+
     def layout(self, tensor: torch.Tensor) -> str:
         """Return the axes of a tensor, empty where they are not certain."""
         return self._layouts.get(id(tensor), "")
@@ -103,13 +109,15 @@ def _permutation(name: str, args: tuple[Any, ...], rank: int) -> tuple[int, ...]
     return tuple(axes)
 
 
-def record_graph(module: nn.Module, example: Feed, constant: Collection[str] = ()) -> Graph:
+def record_graph(module: nn.Module, example: Feed, constant: Collection[str] = (), place: Place = CPU) -> Graph:
     """Run a small batch once and return every tensor that a module takes or gives.
 
     Args:
-        module: in eval mode.
-        example: two examples or more, so that the batch axis can be told from an axis of one.
+        module: in eval mode, at ``place``.
+        example: two examples or more, so that the batch axis can be told from an axis of one; best a number that no
+            other axis has. Of several axes of that size the layout's N is taken, else the first.
         constant: inputs that are fed the same values for every batch, which need no batch axis.
+        place: where the module runs.
     """
     batch = next((len(array) for name, array in example.items() if array.ndim and name not in constant), 0)
     submodules = {name: owner for name, owner in module.named_modules() if name}
@@ -119,28 +127,30 @@ def record_graph(module: nn.Module, example: Feed, constant: Collection[str] = (
     tensors: dict[str, torch.Tensor] = {}
     called: set[nn.Module] = set()
 
+    shapes: dict[str, tuple[int, ...]] = {}
+
     def seen(owner: nn.Module, name: str, tensor: torch.Tensor) -> None:
         tracer.tap(name, tensor)
         if name not in taps:
             is_input = owner is module and any(name == one or name.startswith(f"{one}[") for one in inputs)
             # The shape is noted here: an in-place operation may change it later.
-            shape, dtype = tuple(tensor.shape[1:]), str(tensor.dtype).removeprefix("torch.")
-            layout = _rnn_layout(owner, name, tensor)
+            shapes[name], dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+            if by_definition := _rnn_layout(owner, name, tensor):
+                tracer.know(tensor, by_definition)
             taps[name] = Tap(
-                name, "Input" if is_input else _op(owner), shape, dtype, layout, len(taps),
-                _why_untappable(tensor, batch),
-            )  # fmt: skip
+                name, "Input" if is_input else _op(owner), None, dtype, "", len(taps), _why_untappable(tensor)
+            )
             tensors[name] = tensor
 
     handles = [owner.register_forward_pre_hook(lambda owner, _: called.add(owner)) for owner in submodules.values()]
     try:
         with watch(module, list(submodules), seen), torch.no_grad(), tracer:
-            call(module, example)
+            call(module, example, place)
     finally:
         for handle in handles:
             handle.remove()
 
-    taps = {name: _with_layout(tap, tracer.layout(tensors[name])) for name, tap in taps.items()}
+    taps = {name: _with_axes(tap, shapes[name], tracer.layout(tensors[name]), batch) for name, tap in taps.items()}
     for name, owner in submodules.items():
         if name not in taps and not any(other.startswith((f"{name}[", f"{name}#")) for other in taps):
             reason = "it gives no tensor" if owner in called else "its forward is never called for this input"
@@ -157,28 +167,37 @@ def _op(owner: nn.Module) -> str:
     return str(exported()).rpartition(".")[2] if callable(exported) else type(owner).__name__
 
 
-def _with_layout(tap: Tap, traced: str) -> Tap:
-    axes = len(tap.shape or ()) + 1
-    layout = tap.layout or (traced if len(traced) == axes else "") or ("NC" if axes == 2 else "")
-    late = "its first axis is time, not the batch; use batch_first, or tap what follows" if layout == "TNC" else ""
-    known = layout if layout in LAYOUTS else ""
-    return replace(tap, layout=known, untappable=late or tap.untappable)
+def _with_axes(tap: Tap, shape: tuple[int, ...], known: str, batch: int) -> Tap:
+    """Add the batch axis, the shape without it, and the layout."""
+    layout = known if len(known) == len(shape) else ""
+    # Where the layout is known, another axis of the batch's size is chance.
+    places = [layout.index("N")] if "N" in layout else range(len(shape))
+    axis = next((axis for axis in places if shape[axis] == batch), None)
+    if axis is None:
+        reason = (
+            f"no batch axis: its shape is {shape} for a batch of {batch}" if shape else "a scalar: it has no batch axis"
+        )
+        return replace(
+            tap, shape=shape[1:], layout=layout if layout in LAYOUTS else "", untappable=tap.untappable or reason
+        )
+    if not layout and len(shape) == 2 and axis == 0:
+        layout = "NC"
+    without = shape[:axis] + shape[axis + 1 :]
+    return replace(tap, shape=without, layout=layout if layout in LAYOUTS else "", batch_axis=axis)
 
 
 def _rnn_layout(owner: nn.Module, name: str, tensor: torch.Tensor) -> str:
-    """Return the layout of a recurrent layer's sequences; its states have another."""
-    if isinstance(owner, nn.RNNBase) and tensor.ndim == 3 and re.search(r"(:in|:in\[0\]|^[^\[:]*\[0\])$", name):
+    """Return the axes of a recurrent layer's sequences and of its states, (layers, batch, size) whatever the first."""
+    if not isinstance(owner, nn.RNNBase) or tensor.ndim != 3:
+        return ""
+    if re.search(r"(:in|:in\[0\]|:in\[input\]|^[^\[:]*\[0\]|^input)$", name):
         return "NTC" if owner.batch_first else "TNC"
-    return ""
+    return "LNC" if re.search(r"(:in\[1\]|:in\[hx\]|^[^\[:]*\[1\]|^hx)(\[[01]\])?$", name) else ""
 
 
-def _why_untappable(tensor: torch.Tensor, batch: int) -> str:
+def _why_untappable(tensor: torch.Tensor) -> str:
     if tensor.dtype.is_complex or tensor.is_quantized:
         return f"{str(tensor.dtype).removeprefix('torch.')} values; tap the tensor after its conversion to real numbers"
     if tensor.layout != torch.strided:
         return "a sparse tensor; tap it after its conversion to a dense one"
-    if not tensor.ndim:
-        return "a scalar: it has no batch axis"
-    if tensor.shape[0] != batch:
-        return f"no batch axis: its first axis is {tensor.shape[0]} for a batch of {batch}"
     return ""

@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,7 @@ def load_program(path: Path) -> tuple[nn.Module, tuple[ModelInput, ...]]:
         program = torch.export.load(path)
         module = torch.export.unflatten(program)
     except Exception as error:
-        what = f"{str(path)!r} is no torch.export program: {_first_line(error)}"
+        what = f"{str(path)!r} is no torch.export program: {first_line(error)}"
         raise InputError(Problem("PK-M02", what, field=field)) from error
     names = [str(name) for name in program.graph_signature.user_inputs]
     values = {node.name: node.meta["val"] for node in program.graph.find_nodes(op="placeholder")}
@@ -174,10 +175,11 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Raises:
         InputError: ``PK-M01`` no file, ``PK-M02`` to ``PK-M05`` another kind of file, ``PK-M44`` pickled objects,
-            ``PK-M45`` keys, ``PK-M46`` shapes.
+            ``PK-M45`` keys, ``PK-M46`` shapes, ``PK-M49`` an archive that unpacks to far more than its size.
     """
     refuse_absent(path, path.suffix, "model.weights")
     refuse_what_is_no_model(path, "model.weights")
+    _refuse_bomb(path, "model.weights")
     state = _read_state(path)
     own = module.state_dict()
     problems = []
@@ -192,6 +194,44 @@ def load_weights(module: nn.Module, path: Path) -> None:
     if problems:
         raise InputError(*problems)
     module.load_state_dict(state)
+
+
+_MOST_TIMES = 64
+"""torch.save packs without compression; what unpacks to so many times its size is no checkpoint."""
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"Rar!")
+
+
+def _refuse_bomb(path: Path, field: str) -> None:
+    """Judge an archive by what it declares, before anything is unpacked.
+
+    Raises:
+        InputError: ``PK-M49``.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    problem = ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            declared = sum(member.file_size for member in members)
+            if declared > _MOST_TIMES * path.stat().st_size:
+                problem = f"declares {declared} bytes in a file of {path.stat().st_size}"
+            else:
+                nested = next((one.filename for one in members if _is_archive(archive, one)), None)
+                problem = f"holds another archive, {nested!r}" if nested is not None else ""
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error, EOFError, ValueError):
+        return  # a damaged archive: torch says how
+    if problem:
+        hint = "save it as .safetensors: safetensors.torch.save_file(model.state_dict(), FILE)"
+        raise InputError(Problem("PK-M49", f"{path.name!r} {problem}; it is not unpacked", hint, field))
+
+
+def _is_archive(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    # Tensors lie below data/: their bytes may be anything.
+    if "/data/" in f"/{member.filename}" and not Path(member.filename).suffix:
+        return False
+    with archive.open(member) as stream:
+        return stream.read(8).startswith(_ARCHIVES)
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -214,7 +254,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         if path.open("rb").read(2)[:1] == b"\x80":
             what = f"{path.name!r} is a pickle that torch.save did not write; it is not loaded: it could run code"
             raise InputError(Problem("PK-M44", what, hint, "model.weights")) from None
-        what = f"{path.name!r} is damaged or no checkpoint: {_first_line(error).split('. ')[0]}"
+        what = f"{path.name!r} is damaged or no checkpoint: {first_line(error).split('. ')[0]}"
         raise InputError(Problem("PK-M02", what, hint, "model.weights")) from None
     is_state = isinstance(state, dict) and all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
@@ -226,6 +266,24 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     return found_state
 
 
+def attributes(module: nn.Module) -> tuple[list[tuple[str, Any]], dict[str, torch.Tensor]]:
+    """Return what a module keeps beside parameters and buffers: plain values, and tensors by name."""
+    plain: list[tuple[str, Any]] = []
+    tensors: dict[str, torch.Tensor] = {}
+    for owner_name, owner in module.named_modules():
+        for key, value in sorted(vars(owner).items()):
+            name = f"{owner_name}.{key}"
+            if key.startswith("_") or key == "training":
+                continue
+            if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
+                tensors[f"attribute {name}"] = value
+            elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+                tensors[f"attribute {name}"] = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy())
+            elif value is None or isinstance(value, bool | int | float | str):
+                plain.append((name, value))
+    return plain, tensors
+
+
 def forward_inputs(module: nn.Module, bound: Iterable[str] = ()) -> list[str]:
     """Return the names of the inputs that ``forward`` needs, and of the optional ones that the spec binds."""
     parameters = inspect.signature(module.forward).parameters.values()
@@ -234,25 +292,6 @@ def forward_inputs(module: nn.Module, bound: Iterable[str] = ()) -> list[str]:
     return names or ["input"]
 
 
-def call(module: nn.Module, feed: Mapping[str, Any]) -> Any:
-    """Run a module on a feed of NumPy arrays, without gradients.
-
-    Raises:
-        InputError: ``PK-M23``, the model refuses the inputs.
-    """
-    parameters = inspect.signature(module.forward).parameters
-    named = {name for name, one in parameters.items() if one.kind is not one.POSITIONAL_ONLY}
-    with torch.no_grad():
-        try:
-            # Copies: an in-place operation of the model must not reach the caller's arrays.
-            tensors = {name: torch.from_numpy(np.array(array)) for name, array in feed.items()}
-            positional = [value for name, value in tensors.items() if name not in named]
-            return module(*positional, **{name: value for name, value in tensors.items() if name in named})
-        except Exception as error:
-            shapes = ", ".join(f"{name} {tuple(array.shape)} {array.dtype}" for name, array in feed.items())
-            what = f"the model refuses its inputs ({shapes}): {_first_line(error)}"
-            raise InputError(Problem("PK-M23", what, "", "model")) from error
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, its class where it says nothing."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

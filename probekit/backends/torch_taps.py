@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from probekit.backends.torch_model import call, forward_inputs
+from probekit.backends.torch_model import forward_inputs
+from probekit.backends.torch_programs import to_numpy
+from probekit.backends.torch_run import CPU, Place, call
 from probekit.errors import InputError, Problem, listed
 
 if TYPE_CHECKING:
@@ -132,8 +134,8 @@ def module_of(tap: str, modules: Mapping[str, nn.Module]) -> str:
 
 
 @contextmanager
-def tapped(module: nn.Module, taps: Sequence[str]) -> Iterator[TapFunction]:
-    """Give a function from the model's inputs to copies of the taps' activations.
+def tapped(module: nn.Module, taps: Sequence[str], place: Place = CPU) -> Iterator[TapFunction]:
+    """Give a function from the model's inputs to copies of the taps' activations, their batch axis where it is.
 
     Raises:
         InputError: the returned function raises ``PK-M26`` when a tap is not reached.
@@ -143,25 +145,23 @@ def tapped(module: nn.Module, taps: Sequence[str]) -> Iterator[TapFunction]:
     found: dict[str, Array] = {}
 
     def keep(_: nn.Module, name: str, tensor: torch.Tensor) -> None:
-        if name in wanted:
+        # The first of two tensors of one name: the graph lists that one.
+        if name in wanted and name not in found:
             found[name] = to_numpy(tensor)
 
     def run(feed: Feed) -> dict[str, Array]:
         found.clear()
-        call(module, feed)
+        call(module, feed, place)
         absent = [name for name in taps if name not in found]
         if absent:
-            what = f"the model did not reach {listed(absent)} for this input"
-            raise InputError(Problem("PK-M26", what, "tap what every input reaches", "taps"))
+            raise not_reached(absent)
         return {name: found[name] for name in taps}
 
     with watch(module, [name for tap in taps if (name := module_of(tap, modules))], keep):
         yield run
 
 
-def to_numpy(tensor: torch.Tensor) -> Array:
-    """Return a copy in NumPy; bfloat16 and float8, which NumPy lacks, as float32."""
-    plain = tensor.detach()
-    if plain.is_floating_point() and plain.dtype not in (torch.float16, torch.float32, torch.float64):
-        plain = plain.float()
-    return plain.cpu().numpy().copy()
+def not_reached(taps: Sequence[str]) -> InputError:
+    """Return the error of taps that a pass did not come by, ``PK-M26``."""
+    what = f"the model did not reach {listed(taps)} for this input"
+    return InputError(Problem("PK-M26", what, "tap what every input reaches", "taps"))

@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from probekit.backends.torch import TorchBackend
-from probekit.components import InputBinding, ModelInput
+from probekit.components import InputBinding, ModelInput, Wanted
+from probekit.errors import UserError
+from probekit.steps import BatchFirst, Flatten, Mean, Program, Std
 
 Refused = Callable[[Callable[[], Any]], list[tuple[str, str]]]
 
@@ -219,9 +221,15 @@ def test_the_graph_knows_the_constant_inputs_of_the_spec(tmp_path: pathlib.Path)
     (tmp_path / "stateful.py").write_text(textwrap.dedent(code), encoding="utf-8")
     made = TorchBackend(factory=f"{tmp_path}/stateful.py:Net", inputs={"state": InputBinding(zeros=[3, "N"])})
     graph = made.graph({"state": np.zeros((3, 2), np.float32), "x": np.zeros((2, 4), np.float32)})
-    assert [(tap.name, tap.untappable) for tap in graph.taps] == [
-        ("state", "no batch axis: its first axis is 3 for a batch of 2"), ("x", ""), ("output", ""),
+    assert [(tap.name, tap.batch_axis, tap.shape) for tap in graph.taps] == [
+        ("state", 1, (3,)), ("x", 0, (4,)), ("output", 0, (4,)),
     ]  # fmt: skip
+    feed = {"state": np.zeros((3, 4), np.float32), "x": np.zeros((4, 4), np.float32)}
+    wanted = [
+        Wanted(graph.tap(name), (BatchFirst(axis), Flatten()), w) for name, axis, w in (("state", 1, 3), ("x", 0, 4))
+    ]
+    with made.open_reduced(wanted) as function:
+        assert [array.shape for array in function(feed, {})] == [(4, 3), (4, 4)]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -251,8 +259,192 @@ def test_the_component_pickles_and_gives_the_same_values(file: pathlib.Path) -> 
 
 
 def test_what_runs_is_told(file: pathlib.Path) -> None:
-    told = TorchBackend(factory=f"{file}:make").runtime()
+    told = TorchBackend(factory=f"{file}:make", device="cpu").runtime()
     assert told == {"torch": torch.__version__, "device": "cpu", "threads": torch.get_num_threads()}
+
+
+# --- features --------------------------------------------------------------------------------------------------------
+
+NAMES = ["image", "conv", "norm", "act", "drop", "fc", "output"]
+
+
+def wanted(made: TorchBackend, names: list[str]) -> list[Wanted]:
+    """Means over positions and, of everything, all values."""
+    graph = made.graph({"image": batch(2)})
+    found = []
+    for tap in (graph.tap(name) for name in names):
+        if len(tap.shape) == 3:
+            found.append(Wanted(tap, (Mean((2, 3)), Flatten()), tap.shape[0]))
+            found.append(Wanted(tap, (Std((2, 3)), Flatten()), tap.shape[0]))
+        found.append(Wanted(tap, (Flatten(),), int(np.prod(tap.shape))))
+    return found
+
+
+def features(made: TorchBackend, asked: list[Wanted], x: Any) -> list[Any]:
+    with made.open_reduced(asked) as function:
+        return list(function({"image": x}, {}))
+
+
+def plain_features(made: TorchBackend, asked: list[Wanted], x: Any) -> list[Any]:
+    with super(TorchBackend, made).open_reduced(asked) as function:
+        return list(function({"image": x}, {}))
+
+
+@pytest.mark.parametrize("options", [{}, {"channels_last": True}])
+def test_features_are_those_of_raw_activations_reduced_in_numpy(file: pathlib.Path, options: dict[str, Any]) -> None:
+    plain = TorchBackend(factory=f"{file}:make", seed=1)
+    made = plain.model_copy(update=options)
+    asked = wanted(plain, NAMES)
+    for got, truth in zip(features(made, asked, batch(5)), plain_features(plain, asked, batch(5)), strict=True):
+        np.testing.assert_allclose(got, truth, rtol=1e-5, atol=1e-5)
+
+
+def test_channels_last_reaches_the_model_and_leaves_the_sizes(nets: Any) -> None:
+    seen = []
+    made = TorchBackend(factory=f"{nets.__name__}:make", channels_last=True, arguments={"width": 8})
+    with made.open(["conv"]) as function:
+        nets.BUILT[-1].norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        assert function({"image": batch(3)})["conv"].shape == (3, 8, 4, 4)
+        assert nets.BUILT[-1].conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert not seen[0].is_contiguous()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_autocast_computes_in_its_dtype_and_features_stay_float32(file: pathlib.Path, dtype: str) -> None:
+    plain = TorchBackend(factory=f"{file}:make", seed=1)
+    made = plain.model_copy(update={"autocast": dtype})
+    assert made.graph({"image": batch(2)}).tap("conv").dtype == dtype
+    asked = wanted(plain, NAMES)
+    pairs = list(zip(features(made, asked, batch(5)), features(plain, asked, batch(5)), strict=True))
+    for got, truth in pairs:
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, truth, rtol=0.05, atol=0.05)
+    assert any((got != truth).any() for got, truth in pairs)
+    for got, truth in zip(features(made, asked, batch(5)), plain_features(made, asked, batch(5)), strict=True):
+        np.testing.assert_allclose(got, truth, rtol=1e-5, atol=1e-6)
+
+
+def test_the_model_is_put_into_eval_mode_for_features_too_and_is_left_without_hooks(nets: Any) -> None:
+    made = TorchBackend(factory=f"{nets.__name__}:make")
+    asked = wanted(made, ["conv", "output"])
+    with made.open_reduced(asked) as function:
+        module = nets.BUILT[-1]
+        before = copy.deepcopy(dict(module.named_parameters()) | dict(module.named_buffers()))
+        one, two = (function({"image": batch(4)}, {}) for _ in range(2))
+        assert not any(part.training for part in module.modules())
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    after = dict(module.named_parameters()) | dict(module.named_buffers())
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+
+
+def test_hooks_change_nothing_and_precision_is_compared_where_it_is_asked(file: pathlib.Path) -> None:
+    made = TorchBackend(factory=f"{file}:make", seed=1)
+    asked = wanted(made, NAMES)
+    assert made.compare(asked, {"image": batch(4)}, {}) == {"output_against_untapped": 0.0}
+    for options, least, most in (({"channels_last": True}, 0.0, 1e-5), ({"autocast": "bfloat16"}, 1e-6, 0.1)):
+        told = made.model_copy(update=options).compare(asked, {"image": batch(4)}, {})
+        assert told["output_against_untapped"] == 0.0
+        assert told["against_unoptimised"].keys() == set(NAMES)
+        assert least <= max(told["against_unoptimised"].values()) <= most
+        assert told["against_unoptimised"]["image"] == 0.0
+
+
+def test_a_comparison_tells_of_a_model_that_looks_at_its_hooks(tmp_path: pathlib.Path) -> None:
+    code = """
+        from torch import nn
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.act = nn.Tanh()
+
+            def forward(self, image):
+                return self.act(image) * (2 if self.act._forward_hooks else 1)
+    """
+    (tmp_path / "looks.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    made = TorchBackend(factory=f"{tmp_path}/looks.py:Net")
+    told = made.compare(wanted(made, ["act"]), {"image": batch(3)}, {})
+    assert told == {"output_against_untapped": 1.0}
+
+
+def test_a_fault_while_comparing_is_the_one_of_the_pass(file: pathlib.Path, refused: Refused) -> None:
+    made = TorchBackend(factory=f"{file}:make")
+    program: Program = (Mean((2, 3)), Flatten())
+    wrong = Wanted(made.graph({"image": batch(2)}).tap("conv"), program, 9)
+    ((code, _),) = refused(lambda: made.compare([wrong], {"image": batch(3)}, {}))
+    assert code == "PK-M20"
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_here_is_refused(file: pathlib.Path, refused: Refused) -> None:
+    assert TorchBackend(factory=f"{file}:make").runtime()["device"] == "cpu"
+    for device in ("cuda", "mps"):
+        made = TorchBackend(factory=f"{file}:make", device=device)
+        what = f"model.device: the device {device!r} is not available here; available: cpu"
+        for refusing in (made.runtime, lambda made=made: made.graph({"image": batch(2)})):
+            assert refused(refusing) == [("PK-E02", what)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_gives_the_features_of_the_cpu(file: pathlib.Path) -> None:
+    made = TorchBackend(factory=f"{file}:make", device="cuda", seed=1)
+    plain = made.model_copy(update={"device": "cpu"})
+    asked = wanted(plain, NAMES)
+    before = torch.backends.cudnn.allow_tf32
+    for got, truth in zip(features(made, asked, batch(5)), features(plain, asked, batch(5)), strict=True):
+        np.testing.assert_allclose(got, truth, rtol=1e-4, atol=1e-4)
+    assert torch.backends.cudnn.allow_tf32 == before
+    with made.open_reduced(asked) as function:
+        first = [array.copy() for array in function({"image": batch(5)}, {})]
+        kept = function({"image": batch(5)}, {})
+        function({"image": batch(5, 1)}, {})
+    assert all(np.array_equal(a, b) for a, b in zip(first, kept, strict=True))
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_the_same_model_with_other_weights(nets: Any, tmp_path: pathlib.Path) -> None:
+    made = TorchBackend(factory=f"{nets.__name__}:make", arguments={"width": 3}, batch_size=7)
+    trained = nets.Net(width=3)
+    save_file(trained.state_dict(), tmp_path / "step_1.safetensors")
+    later = made.with_checkpoint(str(tmp_path / "step_1.safetensors"))
+    assert later == made.model_copy(update={"weights": str(tmp_path / "step_1.safetensors")})
+    assert later.identity() == made.identity()
+    assert later.fingerprint() != made.fingerprint()
+    with torch.no_grad():
+        truth = trained.eval()(torch.from_numpy(batch(3))).numpy()
+    np.testing.assert_array_equal(run(later, ["output"], image=batch(3))["output"], truth)
+
+
+def test_a_checkpoint_is_checked_like_weights(file: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    torch.save({"fc.bias": torch.zeros(5)}, tmp_path / "w.pt")
+    made = TorchBackend(factory=f"{file}:make").with_checkpoint(str(tmp_path / "w.pt"))
+    with pytest.raises(UserError) as caught:
+        made.fingerprint()
+    assert {problem.code for problem in caught.value.problems} == {"PK-M45", "PK-M46"}
+
+
+def test_a_program_has_no_checkpoints(refused: Refused) -> None:
+    what = "model.checkpoints: a program holds its own weights and takes no checkpoints, got 'w.pt'; "
+    what += "name several models: models: {NAME: ...}"
+    assert refused(lambda: TorchBackend(program="p.pt2").with_checkpoint("w.pt")) == [("PK-M55", what)]
+
+
+# --- identity --------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_the_fingerprint_does_not_tell_enters_the_identity() -> None:
+    made = TorchBackend(factory="torchvision:resnet18")
+    same = TorchBackend(
+        factory="torchvision:resnet50", arguments={"num_classes": 3}, weights="w.pt", seed=4, device="cpu",
+        channels_last=True, batch_size=3,
+    )  # fmt: skip
+    assert same.identity() == TorchBackend(program="p.pt2").identity() == made.identity()
+    assert made.identity() != TorchBackend(factory="torchvision:resnet18", autocast="bfloat16").identity()
 
 
 # --- fingerprint -----------------------------------------------------------------------------------------------------
@@ -296,6 +488,36 @@ def test_the_fingerprint_changes_with_one_weight_and_with_a_buffer_that_no_file_
     assert changed(lambda module: module.fc.weight[1, 7].add_(1e-6)) != first
     assert changed(lambda module: module.shift.add_(1)) != first
     assert changed(lambda module: module.norm.num_batches_tracked.add_(1)) != first
+
+
+def test_the_fingerprint_tells_arguments_and_attributes_that_no_description_shows(tmp_path: pathlib.Path) -> None:
+    code = """
+        import numpy as np
+        import torch
+        from torch import nn
+
+        class Net(nn.Module):
+            def __init__(self, gain=1.0, other=None):
+                super().__init__()
+                self.gain = {gain}
+                self.mixing = torch.randn(3)
+                self.table = np.array([0, {number}])
+
+            def forward(self, x):
+                return x * self.gain @ self.mixing
+    """
+    made = []
+    for i, (gain, number) in enumerate([("gain", 1), ("gain", 1), ("gain", 2)]):
+        path = tmp_path / f"net{i}.py"
+        path.write_text(textwrap.dedent(code).format(gain=gain, number=number), encoding="utf-8")
+        made.append(TorchBackend(factory=f"{path}:Net"))
+    first = made[0].fingerprint()
+    assert made[1].fingerprint() == first == made[0].fingerprint()
+    others = [
+        made[2], made[0].model_copy(update={"seed": 1}), made[0].model_copy(update={"arguments": {"gain": 2.0}}),
+        made[0].model_copy(update={"arguments": {"other": "x"}}),
+    ]  # fmt: skip
+    assert len({first, *(one.fingerprint() for one in others)}) == 5
 
 
 # --- programs --------------------------------------------------------------------------------------------------------
@@ -349,6 +571,14 @@ def test_the_fingerprint_of_a_program_is_that_of_its_file(programs: dict[str, An
     assert relu != tanh
     (tmp_path / "copy.pt2").write_bytes((folder / "relu.pt2").read_bytes())
     assert TorchBackend(program=str(tmp_path / "copy.pt2"), batch_size=2).fingerprint() == relu
+
+
+def test_a_program_gives_features_and_stops_early(programs: dict[str, Any]) -> None:
+    made = TorchBackend(program=str(programs["folder"] / "relu.pt2"))
+    tap = made.graph({"input": batch(2)}).tap("0")
+    with made.open_reduced([Wanted(tap, (Mean((2, 3)), Flatten()), 3)]) as function:
+        (found,) = function({"input": batch(5)}, {})
+    np.testing.assert_allclose(found, run(made, ["0"], input=batch(5))["0"].mean((2, 3)), rtol=1e-5, atol=1e-6)
 
 
 def test_a_program_for_one_example_tells_its_batch_size(programs: dict[str, Any]) -> None:

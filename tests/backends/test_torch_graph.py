@@ -16,7 +16,6 @@ from probekit.components import Graph, Tap
 from probekit.errors import InputError
 
 NEVER = "its forward is never called for this input"
-TIME = "its first axis is time, not the batch; use batch_first, or tap what follows"
 
 
 def batch(*shape: int) -> Any:
@@ -115,7 +114,7 @@ def test_the_shape_is_that_of_the_moment_and_not_of_a_later_in_place_change() ->
     net = sequence(lambda m, x: m.tanh(x).t_(), tanh=nn.Tanh())
     graph = record(net, x=batch(2, 5))
     assert tap(graph, "tanh") == Tap("tanh", "Tanh", (5,), "float32", "NC", 2)
-    assert tap(graph, "output").untappable == "no batch axis: its first axis is 5 for a batch of 2"
+    assert tap(graph, "output") == Tap("output", "Made", (5,), "float32", "", 3, batch_axis=1)
 
 
 def test_a_shared_module_is_listed_once_under_its_first_name_with_every_call() -> None:
@@ -168,8 +167,8 @@ def test_whatever_has_no_batch_of_numbers_says_why_it_cannot_be_tapped() -> None
     assert {one.name: one.untappable for one in graph.taps if ":in" not in one.name} == {
         "x": "",
         "scalar": "a scalar: it has no batch axis",
-        "turned": "no batch axis: its first axis is 4 for a batch of 2",
-        "constant": "no batch axis: its first axis is 7 for a batch of 2",
+        "turned": "",
+        "constant": "no batch axis: its shape is (7, 4) for a batch of 2",
         "complex": "complex64 values; tap the tensor after its conversion to real numbers",
         "sparse": "a sparse tensor; tap it after its conversion to a dense one",
         "brain": "",
@@ -186,11 +185,12 @@ def test_whatever_has_no_batch_of_numbers_says_why_it_cannot_be_tapped() -> None
 
 def test_what_can_be_tapped_is_read_and_follows_the_batch() -> None:
     module = Odd().eval()
-    names = [one.name for one in record(module, x=batch(2, 4)).taps if not one.untappable]
-    with tapped(module, names) as function:
+    axes = {one.name: one.batch_axis for one in record(module, x=batch(2, 4)).taps if not one.untappable}
+    assert {name for name, axis in axes.items() if axis} == {"turned:in", "turned"}
+    with tapped(module, list(axes)) as function:
         for size in (2, 5):
             found = function({"x": batch(size, 4)})
-            assert {name: len(array) for name, array in found.items()} == dict.fromkeys(names, size)
+            assert {name: array.shape[axes[name]] for name, array in found.items()} == dict.fromkeys(axes, size)
 
 
 def test_the_batch_is_that_of_an_input_that_is_not_constant() -> None:
@@ -202,10 +202,13 @@ def test_the_batch_is_that_of_an_input_that_is_not_constant() -> None:
         def forward(self, state: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             return self.act(x) + state.sum()
 
-    feed = {"state": np.zeros((5, 3, 8), np.float32), "x": batch(3, 4)}
+    feed = {"state": np.zeros((5, 2, 8), np.float32), "x": batch(3, 4)}
     graph = record_graph(Stateful().eval(), feed, constant=["state"])
     assert (tap(graph, "x").untappable, tap(graph, "act").untappable, tap(graph, "output").untappable) == ("", "", "")
-    assert tap(graph, "state").untappable == "no batch axis: its first axis is 5 for a batch of 3"
+    assert tap(graph, "state").untappable == "no batch axis: its shape is (5, 2, 8) for a batch of 3"
+    states = {"state": np.zeros((5, 3, 8), np.float32), "x": batch(3, 4)}
+    state = tap(record_graph(Stateful().eval(), states, constant=["state"]), "state")
+    assert (state.shape, state.batch_axis, state.layout, state.untappable) == ((5, 8), 1, "", "")
 
 
 def test_hooks_are_gone_afterwards_and_after_a_failure() -> None:
@@ -288,30 +291,45 @@ def test_a_layer_norm_over_the_last_of_three_axes_and_an_embedding_are_ntc() -> 
     assert layouts(nn.Sequential(nn.LayerNorm((6, 4))), batch(2, 6, 4))["0"] == ""
 
 
-def test_a_batch_first_lstm_is_ntc_and_its_states_have_no_batch_axis() -> None:
-    net = sequence(lambda m, x: m.lstm(x)[0], lstm=nn.LSTM(4, 5, num_layers=3, batch_first=True))
+@pytest.mark.parametrize("layers", [3, 2])
+def test_a_batch_first_lstm_is_ntc_and_its_states_have_the_batch_second_even_with_as_many_layers(layers: int) -> None:
+    net = sequence(lambda m, x: m.lstm(x)[0], lstm=nn.LSTM(4, 5, num_layers=layers, batch_first=True))
     graph = record(net, x=batch(2, 6, 4))
-    assert (tap(graph, "lstm:in").layout, tap(graph, "lstm[0]").layout) == ("NTC", "NTC")
+    for name in ("lstm:in", "lstm[0]"):
+        assert (tap(graph, name).layout, tap(graph, name).batch_axis) == ("NTC", 0)
     for state in ("lstm[1][0]", "lstm[1][1]"):
-        assert tap(graph, state).layout == ""
-        assert tap(graph, state).untappable == "no batch axis: its first axis is 3 for a batch of 2"
-
-
-def test_a_state_whose_layers_are_as_many_as_the_batch_is_never_called_ntc() -> None:
-    net = sequence(lambda m, x: m.lstm(x)[0], lstm=nn.LSTM(4, 5, num_layers=2, batch_first=True))
-    assert tap(record(net, x=batch(2, 6, 4)), "lstm[1][0]").layout == ""
+        one = tap(graph, state)
+        assert (one.shape, one.batch_axis, one.layout, one.untappable) == ((layers, 5), 1, "", "")
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("time", [2, 6])
-def test_a_recurrent_layer_with_time_first_cannot_be_tapped_even_when_time_and_batch_are_equal(
+def test_a_recurrent_layer_with_time_first_has_the_batch_second_even_when_time_and_batch_are_equal(
     kind: type[nn.RNNBase], time: int
 ) -> None:
-    net = sequence(lambda m, x: m.rnn(x.transpose(0, 1))[0].transpose(0, 1), rnn=kind(4, 5))
+    net = sequence(lambda m, x: m.act(m.rnn(x.transpose(0, 1))[0]).transpose(0, 1), rnn=kind(4, 5), act=nn.Tanh())
     graph = record(net, x=batch(2, time, 4))
-    for name in ("rnn:in", "rnn[0]"):
-        assert (tap(graph, name).layout, tap(graph, name).untappable) == ("TNC", TIME)
-    assert tap(graph, "output").untappable == ""
+    for name, width in (("rnn:in", 4), ("rnn[0]", 5), ("act", 5)):
+        one = tap(graph, name)
+        assert (one.layout, one.batch_axis, one.shape, one.untappable) == ("TNC", 1, (time, width), "")
+    states = [one for one in graph.taps if one.name.startswith("rnn[1]")]
+    assert {(one.shape, one.batch_axis, one.layout) for one in states} == {((1, 5), 1, "")}
+    assert (tap(graph, "output").batch_axis, tap(graph, "output").untappable) == (0, "")
+
+
+def test_a_recurrent_root_names_its_sequences_and_states_alike() -> None:
+    graph = record(nn.LSTM(4, 5), input=batch(2, 2, 4))
+    assert [(one.name, one.layout, one.batch_axis) for one in graph.taps] == [
+        ("input", "TNC", 1), ("output[0]", "TNC", 1), ("output[1][0]", "", 1), ("output[1][1]", "", 1),
+    ]  # fmt: skip
+
+
+def test_an_axis_of_the_batchs_size_is_chance_where_the_layout_tells_the_batch_axis() -> None:
+    """Frames of two clips in a row: 6 images, as many channels as clips."""
+    net = sequence(lambda m, x: m.conv(x.flatten(0, 1)), conv=nn.Conv2d(3, 2, 1))
+    graph = record(net, x=batch(2, 3, 3, 5, 5))
+    assert tap(graph, "conv").layout == "NCHW"
+    assert tap(graph, "conv").untappable == "no batch axis: its shape is (6, 2, 5, 5) for a batch of 2"
 
 
 def test_a_layout_that_nothing_tells_is_empty() -> None:

@@ -1,10 +1,12 @@
 """Factories, weights and programs against plain torch: nothing is fetched, nothing is unpickled but tensors."""
 
+import gzip
 import pathlib
 import pickle
 import socket
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from probekit.backends.torch_model import build, call, code_of, forward_inputs, load_program, load_weights
+from probekit.backends.torch_model import build, code_of, forward_inputs, load_program, load_weights
+from probekit.backends.torch_run import call
 from probekit.components import ModelInput
 from probekit.errors import MachineError
 
@@ -353,6 +356,43 @@ def test_noise_is_refused_as_weights(refused: Refused, saved: pathlib.Path, name
     ((code, text),) = refused(lambda: load_weights(net(), path))
     assert code in {"PK-M02", "PK-M03", "PK-M04", "PK-M44"}
     assert text.startswith("model.weights: ")
+
+
+@pytest.mark.parametrize("name", ["inner.zip", "archive/data.pt", "archive/data/inner.zip", "x.gz"])
+def test_an_archive_inside_a_checkpoint_is_refused_before_anything_is_unpacked(
+    refused: Refused, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    inner = gzip.compress(b"x") if name.endswith("gz") else b"PK\x03\x04 and so on"
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("archive/version", "3")
+        archive.writestr(name, inner)
+    what = f"model.weights: 'w.pt' holds another archive, {name!r}; it is not unpacked; {HINT}"
+    assert refused(lambda: load_weights(net(), tmp_path / "w.pt")) == [("PK-M49", what)]
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused_before_it_is_unpacked(
+    refused: Refused, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    path = tmp_path / "w.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(4_000_000))
+    what = f"'w.pt' declares 4000000 bytes in a file of {path.stat().st_size}; it is not unpacked; {HINT}"
+    assert refused(lambda: load_weights(net(), path)) == [("PK-M49", f"model.weights: {what}")]
+
+
+def test_tensors_whose_bytes_look_like_an_archive_are_tensors(tmp_path: pathlib.Path) -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.zeros(4000, dtype=torch.uint8))
+
+    state = {"table": torch.tensor([*b"PK\x03\x04", *bytes(3996)], dtype=torch.uint8)}
+    torch.save(state, tmp_path / "w.pt")
+    module = Table()
+    load_weights(module, tmp_path / "w.pt")
+    assert torch.equal(module.table, state["table"])
 
 
 # --- programs --------------------------------------------------------------------------------------------------------
