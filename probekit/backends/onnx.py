@@ -177,8 +177,9 @@ class OnnxBackend(Backend):
     ) -> AbstractContextManager[GraftedFunction]:
         from probekit.backends.onnx_reduced import open_grafted
 
-        options, providers = session_options(optimization or self.optimization), available_providers(self.providers)
-        return open_grafted(self._load_to_run, wanted, more, self.open, options, providers)
+        chosen = optimization or self.optimization
+        options, providers = session_options(chosen), available_providers(self.providers)
+        return open_grafted(self._load_to_run, wanted, more, self.open, options, providers, exact=chosen == "off")
 
     def _load(self) -> onnx.ModelProto:
         import onnx

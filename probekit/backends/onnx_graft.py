@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from probekit.backends.onnx_graph import inferred_graph
 from probekit.backends.onnx_lowering import Lowering
+from probekit.backends.onnx_means import ResidualSums
 from probekit.backends.onnx_prune import prune
 
 if TYPE_CHECKING:
@@ -41,19 +42,24 @@ class Grafted:
     prefix: str
 
 
-def graft(model: onnx.ModelProto, wanted: Sequence[Wanted], more: Sequence[str] = ()) -> Grafted:
+def graft(
+    model: onnx.ModelProto, wanted: Sequence[Wanted], more: Sequence[str] = (), *, exact: bool = False
+) -> Grafted:
     """Make a model, in place, compute the features of ``wanted`` and the tensors ``more``, and nothing else.
 
     Args:
         model: with its weights; what nothing needs is cut away.
         wanted: what the features are.
         more: names of tensors to be outputs besides.
+        exact: read every tapped tensor itself, also where its mean could come from the tensors before it.
     """
     typed = {value.name: value for value in model.graph.output}
     inputs = {value.name for value in model.graph.input}
     prune(model, dict.fromkeys([*(one.tap.name for one in wanted if one.tap.name not in inputs), *more]))
-    dtypes = element_types(model, typed.values())
-    lowering = Lowering(model, dtypes)
+    types = tensor_types(model, typed.values())
+    ranks = {name: len(one.shape.dim) for name, one in types.items() if one.HasField("shape")}
+    sums = None if exact else ResidualSums(model.graph, ranks)
+    lowering = Lowering(model, {name: one.elem_type for name, one in types.items()}, sums)
     sources = tuple(None if one.tap.name in inputs else lowering.lower(one) for one in wanted)
     lowering.finish()
     outputs = [name for source in sources if source is not None for name in source.outputs()]
@@ -81,15 +87,18 @@ def raw_outputs(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, str]:
     inputs = {value.name for value in model.graph.input}
     names = [name for name in dict.fromkeys(names) if name not in inputs]
     prune(model, names)
-    lowering = Lowering(model, element_types(model, typed.values()))
+    dtypes = {name: one.elem_type for name, one in tensor_types(model, typed.values()).items()}
+    lowering = Lowering(model, dtypes)
     outputs = {name: lowering.raw(name) for name in names}
     lowering.finish()
     set_outputs(model, list(outputs.values()), typed)
     return outputs
 
 
-def element_types(model: onnx.ModelProto, more: Collection[onnx.ValueInfoProto] = ()) -> dict[str, int]:
-    """Return the declared or inferred type of each tensor's elements, by name; 0 where nobody knows."""
+def tensor_types(
+    model: onnx.ModelProto, more: Collection[onnx.ValueInfoProto] = ()
+) -> dict[str, onnx.TypeProto.Tensor]:
+    """Return the declared or inferred type of each tensor, by name."""
     found = inferred_graph(model)
     values = (*more, *found.input, *found.value_info, *found.output)
-    return {value.name: value.type.tensor_type.elem_type for value in values if value.type.HasField("tensor_type")}
+    return {value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from probekit.backends.onnx_means import ResidualSums
     from probekit.components import Array, Wanted
     from probekit.steps import Shape
 
@@ -97,11 +98,20 @@ class _Value:
 
 
 class Lowering:
-    """Nodes to add to a model. Equal nodes are made once, so that equal work of several programs is done once."""
+    """Nodes to add to a model. Equal nodes are made once, so that equal work of several programs is done once.
 
-    def __init__(self, model: onnx.ModelProto, dtypes: Mapping[str, int]) -> None:
+    Args:
+        model: to be changed in place by :meth:`finish`.
+        dtypes: type of the elements of each tensor.
+        residual_sums: of the model, whose means may be taken before the sum; None reads every tensor itself.
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto, dtypes: Mapping[str, int], residual_sums: ResidualSums | None = None
+    ) -> None:
         self.model = model
         self.dtypes = dtypes
+        self.residual_sums = residual_sums
         self.opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
         self.prefix = _free_prefix(model)
         self.masks: dict[str, str] = {}
@@ -270,7 +280,8 @@ def _mean(to: Lowering, step: steps.Mean, value: _Value) -> str:
     if step.mask is not None:
         return _masked_mean(to, step.mask, step.axes, value, value.name, keep=False)
     if _is_image(step.axes, value):
-        return to.node("Flatten", [to.node("GlobalAveragePool", [value.name])], axis=1)
+        before = to.residual_sums.mean(value.name, to.node) if to.residual_sums is not None else None
+        return to.node("Flatten", [before or to.node("GlobalAveragePool", [value.name])], axis=1)
     return to.reduce("ReduceMean", value.name, step.axes)
 
 

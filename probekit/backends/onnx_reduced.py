@@ -36,6 +36,8 @@ def open_grafted(
     open_raw: Callable[[Sequence[str]], AbstractContextManager[TapFunction]],
     options: Any,
     providers: Sequence[str],
+    *,
+    exact: bool = False,
 ) -> Iterator[GraftedFunction]:
     """Load a model with all programs grafted.
 
@@ -46,11 +48,12 @@ def open_grafted(
         open_raw: opens taps for their raw activations, in case that features are in doubt.
         options: as :func:`open_session` takes them.
         providers: likewise.
+        exact: read every tapped tensor itself.
 
     Yields:
         a function from a batch and its masks to the features, and to all outputs by name.
     """
-    grafted, opened = _session(load, wanted, more, options, providers)
+    grafted, opened = _session(load, wanted, more, options, providers, exact=exact)
 
     with ExitStack() as stack:
         doubted: dict[str, TapFunction] = {}
@@ -82,6 +85,8 @@ def _session(
     more: Sequence[str],
     options: Any,
     providers: Sequence[str],
+    *,
+    exact: bool,
 ) -> tuple[Grafted, Any]:
     """Return what was grafted and the session, None where nothing is computed.
 
@@ -90,7 +95,7 @@ def _session(
 
     def serialised() -> tuple[Grafted, bytes, Path | None]:
         model, folder = load()
-        grafted = graft(model, wanted, more)
+        grafted = graft(model, wanted, more, exact=exact)
         return grafted, model.SerializeToString() if grafted.outputs else b"", folder
 
     grafted, content, folder = serialised()
