@@ -64,7 +64,14 @@ def open_session(
         raise InputError(_refusal(error)) from error
     # Kept for the fallback alone, it would hold all weights a second time.
     session._model_bytes = None
+    give_memory_back()
     return session
+
+
+def give_memory_back() -> None:
+    """Return what loading a model left free to the system; glibc would keep it for later."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def available_providers(wanted: Sequence[str] | None) -> list[str]:

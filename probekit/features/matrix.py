@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _COPIED_BY_RUN = 8
 """Rows that follow each other in a shard are copied at once where there are on average as many as this."""
+_WORTH_A_BLOCK = 256
+"""Rows that follow each other in a shard are a block of their own where there are on average as many as this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +111,11 @@ class StoredMatrix:
     def blocks(self, rows_at_once: int = 8192, rows: IntArray | None = None) -> Iterator[FloatArray]:
         """Give the feature rows in order, some at a time.
 
+        A block ends where a shard does, so that it need not be copied. Where the rows asked lie scattered, every block
+        but the last has ``rows_at_once``.
+
         Args:
-            rows_at_once: of every block but the last; where blocks begin depends on nothing else.
+            rows_at_once: the most rows of a block.
             rows: the numbers of the feature rows to give; None for all.
 
         Yields:
@@ -126,12 +132,16 @@ class StoredMatrix:
             stop = min(start + rows_at_once, total)
             part = np.arange(start, stop) if numbers is None else numbers[start:stop]
             tables, offsets = self._locate(part)
-            segment = self._segments[tables[0]]
-            together = (tables == tables[0]).all() and (offsets[1:] - offsets[:-1] == 1).all()
-            if together and segment.shard.dtype == "float32":
-                yield self._stored(segment)[offsets[0] : offsets[0] + len(part)]
-            else:
+            breaks = np.flatnonzero((tables[1:] != tables[:-1]) | (offsets[1:] - offsets[:-1] != 1)) + 1
+            if len(breaks) and len(part) < _WORTH_A_BLOCK * (len(breaks) + 1):
                 yield self._gather(tables, offsets)
+                continue
+            for first, last in pairwise([0, *breaks.tolist(), len(part)]):
+                segment = self._segments[tables[first]]
+                if segment.shard.dtype == "float32":
+                    yield self._stored(segment)[offsets[first] : offsets[first] + last - first]
+                else:
+                    yield self._gather(tables[first:last], offsets[first:last])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 1 << 14
 """Rows that are turned into float64 at a time."""
-_SAMPLE_BYTES = 256 << 20
+_SAMPLE_BYTES = 64 << 20
 
 
 class Design(ABC):

@@ -48,6 +48,11 @@ DTYPES = ["bool", "uint8", "int32", "int64", "float16", "float32", "float64", "b
 ELEMENTS = {**{name: helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in DTYPES[:-1]}, "bfloat16": 16}
 
 
+def _slack(truth):
+    """Return what rounding may change: sums of large values leave small ones with few digits."""
+    return 1e-5 + 1e-6 * float(np.abs(truth[np.isfinite(truth)]).max(initial=0))
+
+
 def backend(build: Build, model: onnx.ModelProto, folder: pathlib.Path, **fields: Any) -> OnnxBackend:
     return OnnxBackend(path=str(build.save(model, folder / "m.onnx")), **fields)
 
@@ -174,7 +179,7 @@ def test_the_graft_gives_the_features_of_run_program(
     (found,) = reduced(made, [wanted(case.tap, case.program)], fed(case), case.masks)
     truth = run_program(case.program, case.activation, case.masks)
     assert (found.dtype, found.shape) == (np.float32, truth.shape)
-    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-5 + 1e-6 * np.abs(truth).max(initial=0))
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=_slack(truth))
 
 
 @settings(deadline=None, max_examples=150)
@@ -189,7 +194,7 @@ def test_infinities_and_nan_come_out_as_from_run_program(
     # A sum of many 3e38 is infinite or not, as they are added up.
     huge = np.abs(case.activation[np.isfinite(case.activation)]).max(initial=0) > 1e38
     assume(not (huge and any(isinstance(step, Mean | Std | MatMul) for step in case.program)))
-    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-5 + 1e-6 * np.abs(truth).max(initial=0))
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=_slack(truth))
 
 
 @pytest.mark.parametrize("opset", [6, 7, 8, 9, 10, 11, 12, 13, 17, 18, 21, 23])
@@ -201,7 +206,7 @@ def test_any_operator_set_gives_the_same_features(
     made = backend(build, one_node(build, case, opset), tmp_path_factory.getbasetemp())
     (found,) = reduced(made, [wanted(case.tap, case.program)], fed(case), case.masks)
     truth = run_program(case.program, case.activation, case.masks)
-    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-5 + 1e-6 * np.abs(truth).max(initial=0))
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=_slack(truth))
 
 
 @pytest.mark.parametrize("dtype", ["FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "INT4", "UINT4"])

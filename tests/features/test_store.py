@@ -168,6 +168,25 @@ def test_a_block_in_one_shard_is_its_memory(store):
     assert across[1].flags.writeable  # rows of two shards: a copy
 
 
+def test_a_block_ends_where_a_long_shard_does_unless_the_rows_lie_scattered(tmp_path):
+    features = np.random.default_rng(0).standard_normal((700, 2), dtype=np.float32)
+    digests = np.random.default_rng(1).integers(0, 256, (700, 16), dtype=np.uint8)
+    large = FeatureStore(tmp_path / "large")
+    large.prepare()
+    for part in (slice(0, 300), slice(300, 700)):
+        large.write_range({"": digests[part]}, [Entry(A, "a", features[part])], {})
+    matrix = large.index([A]).matrix(A, digests)
+    blocks, again = list(matrix.blocks(1000)), list(matrix.blocks(1000))
+    assert [len(block) for block in blocks] == [300, 400]
+    assert all(np.shares_memory(one, other) for one, other in zip(blocks, again, strict=True))
+    assert np.array_equal(np.concatenate(blocks), features)
+    assert [len(block) for block in matrix.blocks(250)] == [250, 250, 200]
+    order = np.random.default_rng(2).permutation(700)
+    scattered = list(matrix.blocks(500, order))
+    assert [len(block) for block in scattered] == [500, 200]
+    assert np.array_equal(np.concatenate(scattered), features[order])
+
+
 def test_no_examples_give_no_rows(store):
     matrix = store.index([A]).matrix(A, DIGESTS[:0])
     assert matrix.shape == (0, 3)
