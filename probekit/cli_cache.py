@@ -56,7 +56,8 @@ def cache_verify(store: str | None) -> None:
     problems = _store(store).check()
     for problem in problems:
         click.echo(f"warning {problem.code} {problem}", err=True)
-    click.echo("the store is sound" if not problems else f"{len(problems)} files are not what was written")
+    files = f"{len(problems)} {'file is' if len(problems) == 1 else 'files are'}"
+    click.echo(f"{files} not what was written" if problems else "the store is sound")
 
 
 @cache.command("gc")

@@ -242,10 +242,10 @@ def disk_error(error: OSError, folder: Path, needed: int = 0) -> MachineError:
         needed: how many bytes were to be written; 0 when unknown.
 
     Returns:
-        ``PK-R13`` for a missing permission, else ``PK-R01``.
+        ``PK-R13`` for a missing permission or a file in a folder's place, else ``PK-R01``.
     """
     reason = error.strerror or type(error).__name__
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}:
         what = f"cannot write to {str(folder)!r}: {reason}"
         return MachineError(Problem("PK-R13", what, "make it writable, or name another folder", "store"))
     if error.errno not in {errno.ENOSPC, errno.EDQUOT}:

@@ -12,6 +12,7 @@ import numpy as np
 from probekit.data.question import ask
 from probekit.features.digests import RowDigests
 from probekit.features.memory import memory_budget
+from probekit.features.plan import Job
 from probekit.measure import COPIES
 from probekit.reading import feature_rows, open_store, read_models
 from probekit.report.page import clean
@@ -93,8 +94,8 @@ def make_plan(spec: Spec) -> Plan:
     counts, _ = feature_rows(spec, asked, readings)
     history = store.history()
     taps = [tap for one in readings for tap in _planned(one, history)]
-    jobs = {one.name: one.extraction.jobs() for one in readings}
-    seconds = [_seconds(one.extraction, sum(len(job.rows) for job in jobs[one.name])) for one in readings]
+    jobs = _jobs(readings)
+    seconds = [_seconds(one.extraction, jobs[one.name]) for one in readings]
     known = [value for value in seconds if value is not None]
     memory = memory_budget(spec.memory)
     sizes = {
@@ -126,7 +127,7 @@ def _planned(one: Reading, history: Sequence[Mapping[str, Any]]) -> Iterator[Pla
             earlier = _earlier(history, one.name, label)
             if earlier is not None and key.digest not in earlier:
                 changed = tuple(key.changed(next(iter(earlier.values()))))
-            elif earlier is not None:
+            elif earlier is not None and not cached:
                 changed = ("data",)
             state = "stale" if changed and not cached else state
         yield PlannedTap(one.name, label, extraction.wanted[number].width, total, cached, state, changed)
@@ -145,12 +146,26 @@ def _earlier(history: Sequence[Mapping[str, Any]], model: str, label: str) -> di
     return None
 
 
-def _seconds(extraction: Extraction, rows: int) -> float | None:
-    """Return what a pass over so many rows will take, as a few rows suggest; None for no rows."""
-    if not rows:
+def _jobs(readings: Sequence[Reading]) -> dict[str, list[Job]]:
+    """Return the row ranges to extract by model; what several models share is the first one's."""
+    jobs: dict[str, list[Job]] = {}
+    done: set[str] = set()
+    for one in readings:
+        digests = [key.digest for key in one.extraction.keys]
+        own = {number for number, digest in enumerate(digests) if digest not in done}
+        found = [Job(tuple(each for each in job.sets if each in own), job.rows) for job in one.extraction.jobs()]
+        jobs[one.name] = [job for job in found if job.sets]
+        done |= set(digests)
+    return jobs
+
+
+def _seconds(extraction: Extraction, jobs: Sequence[Job]) -> float | None:
+    """Return what the jobs will take, as a few rows suggest; None for no jobs."""
+    if not jobs:
         return None
+    rows = sum(len(job.rows) for job in jobs)
     count = min(_TIMED_ROWS, extraction.runner.batch_size, len(extraction.rows))
-    sets = sorted({one for job in extraction.jobs() for one in job.sets})
+    sets = sorted({one for job in jobs for one in job.sets})
     with extraction.timed(sets, extraction.rows[:count]) as run:
         run()  # the first pass of a session prepares its memory
         begun = time.monotonic()
@@ -200,7 +215,7 @@ def duration(seconds: float) -> str:
     """Return a time in words.
 
     >>> duration(0.2), duration(75), duration(7300)
-    ('under a second', '1 min 15 s', '2 h 2 min')
+    ('under a second', '1 min 15 s', '2 h 1 min')
     """
     whole = int(np.ceil(seconds))
     if seconds < 1:

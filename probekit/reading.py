@@ -133,7 +133,7 @@ def _by_step(files: CheckpointFiles) -> dict[str, str]:
             raise InputError(Problem("PK-M55", what, "put the * of step: where the names differ", field))
         steps[name] = str(path)
     if not steps:
-        there = [p.name for p in pattern.parent.glob("*")] if pattern.parent.is_dir() else []
+        there = sorted(p.name for p in pattern.parent.glob("*")) if pattern.parent.is_dir() else []
         what = f"no file {files.glob!r}"
         raise InputError(Problem("PK-M01", what, nearest(pattern.name, there, "there"), field))
     digits = all(re.fullmatch("[0-9]{1,18}", name) for name in steps)

@@ -122,12 +122,16 @@ def _run(
         readings = read_models(spec, asked, digests, store)
         counts, positions = feature_rows(spec, asked, readings)
         question = asked.question(counts, positions)
-        question.refuse_duplicates([row.tobytes() for row in digests.of(asked.rows)], allow=spec.splits.allow_leakage)
+        contents, allow = [row.tobytes() for row in digests.of(asked.rows)], spec.splits.allow_leakage
+        if spec.data.on_bad_input == "fail":
+            question.refuse_duplicates(contents, allow=allow)
         seconds = sum(_extract(spec, one, console, lock_timeout) for one in readings)
         for one in readings:
             one.extraction.refuse_non_finite(asked.examples.columns["id"][asked.rows])
         bad = {place: reason for one in readings for place, reason in one.extraction.bad().items()}
         question = _without(asked, question, counts, positions, bad)
+        if spec.data.on_bad_input == "skip":  # files that cannot be read are often alike: empty
+            question.refuse_duplicates(contents, allow=allow)
         measured = Measurement(question)
         for one in readings:
             probe_model(spec, one, measured, plugins, console)

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from probekit.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "specs" / "models" / "digits_convnet.onnx"
-COMMANDS = ["plugins", "run", "schema", "taps", "validate"]
+COMMANDS = ["cache", "plan", "plugins", "run", "schema", "taps", "validate"]
+GO_ON = "what was extracted is kept. To go on, type"
 
 # A fast run: one tap, one feature, few examples.
 SPEC = f"""\
@@ -101,27 +101,6 @@ def probekit(*arguments: str, cwd: Path = ROOT, **environ: str | None) -> subpro
     )  # fmt: skip
 
 
-@pytest.fixture
-def main(monkeypatch, capsys, tmp_path):
-    """Run the command in this process; return (exit code, stdout, stderr)."""
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(cli.tempfile, "tempdir", str(tmp_path))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["probekit", *arguments])
-        with warnings.catch_warnings():  # as without pytest: what warns is shown and goes on
-            warnings.simplefilter("default")
-            try:
-                cli.main()
-            except SystemExit as stop:
-                code = stop.code
-            else:
-                code = 0
-        return (code, *capsys.readouterr())
-
-    return run
-
-
 # --- help -------------------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +156,7 @@ def test_a_wrong_spec_ends_with_2_for_every_command(main, tmp_path):
     ("arguments", "said"),
     [
         (["rnu"], "no command 'rnu'; did you mean 'run'?"),
-        (["launch"], "no command 'launch'; commands: plugins, run, schema, taps, validate"),
+        (["xyz"], "no command 'xyz'; commands: cache, plan, plugins, run, schema, taps, validate"),
         (["run"], "Missing argument 'SPEC'"),
         (["validate"], "Missing argument 'SPECS...'"),
         (["run", "a.yaml", "--quit"], "No such option '--quit'"),
@@ -359,7 +338,7 @@ def test_taps_as_json(main):
     assert [tap["name"] for tap in taps if not tap["untappable"]] == NAMES
     assert taps[[tap["name"] for tap in taps].index("relu")] == {
         "name": "relu", "op": "Relu", "shape": [16, 8, 8], "dtype": "float32", "layout": "NCHW", "depth": 2,
-        "untappable": "",
+        "untappable": "", "batch_axis": 0,
     }  # fmt: skip
 
 
@@ -437,7 +416,7 @@ def test_what_needs_no_model_imports_nothing_heavy(arguments):
     assert imported & set(HEAVY.split()) == set()
 
 
-# --- output that is closed, narrow or without colours -----------------------------------------------------------------
+# --- output that is closed --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -452,53 +431,6 @@ def test_a_reader_that_goes_away_is_no_fault(arguments):
     )  # fmt: skip
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("environ", "tty", "colour"),
-    [
-        ({}, True, True),
-        ({}, False, False),
-        ({"NO_COLOR": "1"}, True, False),
-        ({"NO_COLOR": ""}, True, True),
-        ({"TERM": "dumb"}, True, False),
-        ({"FORCE_COLOR": "1"}, False, True),
-    ],
-)
-def test_colours_are_for_terminals_that_want_them(monkeypatch, environ, tty, colour):
-    for name in ("NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: tty, raising=False)
-    assert cli._terminal()[1] is colour
-
-
-def test_the_width_is_the_terminals(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    assert cli._terminal()[0] == 40
-
-
-def test_progress_without_a_terminal_is_one_line_a_tenth(capsys):
-    tell = cli._progress(quiet=False)
-    for done in range(1, 1001):
-        tell("forward", done, 1000)
-    tell("probes", 1, 3)
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 12
-    assert lines[0] == "forward 1 of 1,000"
-    assert lines[-2:] == ["forward 1,000 of 1,000", "probes 1 of 3"]
-    cli._progress(quiet=True)("forward", 1, 2)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_on_a_terminal_is_one_live_line(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    tell = cli._progress(quiet=False)
-    tell("forward", 1, 2)
-    tell("forward", 2, 2)
-    assert capsys.readouterr().err == "\r\x1b[Kforward 1 of 2\r\x1b[Kforward 2 of 2\n"
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
@@ -560,7 +492,7 @@ def test_a_run_without_any_probe_writes_no_result(main, site, tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("number", "code", "said"),
-    [(signal.SIGINT, 130, "\ninterrupted\n"), (signal.SIGTERM, 143, "")],
+    [(signal.SIGINT, 130, f"\ninterrupted; {GO_ON}: probekit run s.yaml -q\n"), (signal.SIGTERM, 143, "")],
     ids=["INT", "TERM"],
 )
 def test_a_signal_while_torch_computes_ends_a_run(site, tmp_path, number, code, said):

@@ -305,6 +305,7 @@ def test_leakage_is_refused_and_told_when_allowed(small):
     assert any(text.startswith("leakage allowed: 899 times the same id") for text in result.provenance["warnings"])
 
 
+@pytest.mark.usefixtures("own_store")
 def test_progress_is_told_stage_by_stage(specs, tmp_path):
     told = []
     plugins = Plugins()

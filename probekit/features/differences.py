@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from probekit.components import FloatArray
 
 
@@ -17,15 +20,24 @@ def relative_difference(first: FloatArray, second: FloatArray) -> float:
     both = np.isfinite(first) & np.isfinite(second)
     if (np.isfinite(first) != np.isfinite(second)).any():
         return float("inf")
-    gap = np.abs(first - second, where=both, out=np.zeros_like(first)).max(initial=0.0)
+    gap = np.abs(np.subtract(first, second, where=both, out=np.zeros_like(first))).max(initial=0.0)
     size = np.abs(first, where=both, out=np.zeros_like(first)).max(initial=0.0)
     return float(gap / size) if size else float(gap)
 
 
-def merge_largest(into: dict[str, Any], new: dict[str, Any]) -> None:
-    """Put the numbers of ``new`` into ``into``, the larger ones where both have one; inner mappings likewise."""
+def storable(differences: Mapping[str, Any]) -> dict[str, Any]:
+    """Return differences with None for those without bound: JSON has no infinity."""
+    return {
+        name: storable(value) if isinstance(value, dict) else value if math.isfinite(value) else None
+        for name, value in differences.items()
+    }
+
+
+def merge_largest(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Put differences of ``new`` into ``into``, the larger ones where both have one; inner mappings likewise."""
     for name, value in new.items():
         if isinstance(value, dict):
             merge_largest(into.setdefault(name, {}), value)
         else:
-            into[name] = max(into.get(name, value), value)
+            both = value, into.get(name, value)
+            into[name] = None if None in both else max(both)

@@ -1,0 +1,163 @@
+"""How the command line speaks while it works: colours, progress with and without a terminal, and Ctrl-C."""
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from probekit import terminal
+from probekit.features.extraction import StopRequest
+
+
+@pytest.mark.parametrize(
+    ("environ", "tty", "colour"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"TERM": "dumb"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+    ],
+)
+def test_colours_are_for_terminals_that_want_them(monkeypatch, environ, tty, colour):
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: tty, raising=False)
+    assert terminal.terminal_size()[1] is colour
+
+
+def test_the_width_is_the_terminals(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert terminal.terminal_size()[0] == 40
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Iterator[list[float]]:
+    """A clock that stands still until its only value is changed."""
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_progress_without_a_terminal_is_one_line_a_tenth(capsys, clock):
+    with terminal.progress(quiet=False) as tell:
+        for done in range(1, 1001):
+            tell("forward", done, 1000)
+        tell("probes", 1, 3)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 12
+    assert lines[0] == "forward 1 of 1,000"
+    assert lines[-2:] == ["forward 1,000 of 1,000", "probes 1 of 3"]
+
+
+def test_progress_tells_how_fast_it_is_and_what_is_left(capsys, clock):
+    with terminal.progress(quiet=False) as tell:
+        tell("forward", 64, 10_000)
+        clock[0] += 2
+        tell("forward", 4000, 10_000)
+        clock[0] += 2
+        tell("forward", 10_000, 10_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "forward 64 of 10,000",
+        "forward 4,000 of 10,000 (2,000/s, 3 s left)",
+        "forward 10,000 of 10,000 (2,500/s)",
+    ]
+
+
+def test_a_quiet_run_tells_nothing(capsys):
+    with terminal.progress(quiet=True) as tell:
+        tell("forward", 1, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+LIVE = """\
+from probekit import terminal
+
+with terminal.progress(quiet=False) as tell:
+    tell("a [red]: forward", 1, 4)
+    terminal.say("said meanwhile")
+    tell("a [red]: forward", 4, 4)
+    tell("a [red]: probes", 1, 3)
+    raise SystemExit(3)
+"""
+
+
+@pytest.fixture(scope="module")
+def shown() -> str:
+    """What a terminal is shown by LIVE, which ends in the middle of its second stage."""
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1", "COLUMNS": "100"}
+    command = [sys.executable, "-c", LIVE]
+    with subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL, env=environ) as process:
+        os.close(theirs)
+        found = b""
+        with contextlib.suppress(OSError):  # the terminal's other end is closed
+            while piece := os.read(ours, 65536):
+                found += piece
+    os.close(ours)
+    assert process.returncode == 3
+    return found.decode()
+
+
+def test_on_a_terminal_every_stage_has_one_line_and_what_is_said_stands_above_it(shown):
+    lines = [line.split("\x1b[2K")[-1] for line in shown.split("\r\n")]
+    assert [re.sub("[^a-z0-9/]+", " ", line)[:18].strip() for line in lines] == [
+        "said meanwhile", "a red forward 4/4", "a red probes 1/3", "25h",
+    ]  # fmt: skip
+
+
+def test_on_a_terminal_names_are_no_markup(shown):
+    assert "a [red]: forward" in shown
+
+
+def test_a_run_that_ends_early_gives_the_terminal_its_cursor_back(shown):
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+def interrupt(times: int = 1) -> None:
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_asks_a_pass_to_stop_and_says_what_a_second_one_does(capsys):
+    request = StopRequest(heeded=True)
+    with terminal.stopping_after_range(request):
+        interrupt()
+    assert request.asked
+    assert capsys.readouterr().err == "stopping after this row range; press Ctrl-C again to stop now\n"
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    request = StopRequest(heeded=True)
+    with pytest.raises(KeyboardInterrupt), terminal.stopping_after_range(request):
+        interrupt(times=2)
+
+
+def test_ctrl_c_where_nobody_heeds_the_request_stops_at_once():
+    request = StopRequest(heeded=False)
+    with pytest.raises(KeyboardInterrupt), terminal.stopping_after_range(request):
+        interrupt()
+    assert not request.asked
+
+
+def test_afterwards_ctrl_c_means_what_it_meant_before():
+    before = signal.getsignal(signal.SIGINT)
+    with terminal.stopping_after_range(StopRequest()):
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
