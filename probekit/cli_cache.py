@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from probekit.features.store import FeatureStore
+    from probekit.store.feature_store import FeatureStore
 
 _store_option = click.option(
     "--store", type=click.Path(), help="The store's folder.  [default: PROBEKIT_STORE, else the user's cache]"
@@ -75,7 +75,7 @@ def cache_gc(store: str | None, older_than: float | None, dry_run: bool) -> None
 
 
 def _store(path: str | None) -> FeatureStore:
-    from probekit.features.store import FeatureStore
     from probekit.reading import store_path
+    from probekit.store.feature_store import FeatureStore
 
     return FeatureStore(store_path(path))

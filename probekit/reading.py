@@ -15,11 +15,11 @@ from probekit.components import CheckpointFiles, DoesNotApplyError, Tap, Wanted
 from probekit.errors import InputError, Problem, SpecError, listed, nearest
 from probekit.features.extraction import Extraction
 from probekit.features.runner import Runner
-from probekit.features.store import FeatureStore
 from probekit.features.trial import Trial, try_taps
 from probekit.reductions.assign import FeatureSet, assign_reductions
 from probekit.reductions.data_free import FlattenReduction, known_shape, position_axes
 from probekit.steps import BatchFirst, Flatten, Positions, program_masks
+from probekit.store.feature_store import FeatureStore
 from probekit.taps import ChosenTap, choose_taps
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def test_a_run_that_does_not_wait_ends_with_4_and_says_who_holds_the_features(to
     out, err, code = together.third
     assert (code, out) == (4, "")
     assert re.match(
-        rf"error PK-R09 .*process {together.first_pid} on \S+, since \S+, is extracting the same features", err
+        rf"error PK-R09 .*process {together.first_pid} on \S+, since \S+, is extracting from the same model", err
     )
 
 
@@ -94,7 +94,7 @@ def test_ctrl_c_ends_a_run_with_130_and_says_how_to_go_on(stopped):
 
 def test_ctrl_c_keeps_the_row_range_that_it_meets(stopped, kill_harness):
     """Every range that was begun is whole, and in the store."""
-    from probekit.features.store import FeatureStore
+    from probekit.store.feature_store import FeatureStore
 
     (begun,) = stopped.ranges.values()
     assert 1 <= len(begun) < kill_harness.ROWS // kill_harness.RANGE
@@ -113,7 +113,7 @@ def test_after_ctrl_c_the_same_command_goes_on_without_extracting_anything_twice
 @pytest.mark.parametrize("arguments", [["-q"], ["-q", "--in-process"]], ids=["in a process of its own", "in this one"])
 def test_a_second_ctrl_c_ends_a_run_in_the_middle_of_a_row_range(kill_harness, tmp_path, arguments):
     """A batch takes a minute, a row range two."""
-    from probekit.features.store import FeatureStore
+    from probekit.store.feature_store import FeatureStore
 
     site = kill_harness.SlowSite(tmp_path, seconds=60)
     process = site.start(*arguments)

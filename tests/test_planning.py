@@ -13,9 +13,9 @@ from sklearn.datasets import load_digits
 
 from probekit import Plugins, load_spec, run_spec
 from probekit.features import plan as job_plan
-from probekit.features.store import FeatureStore
 from probekit.planning import PlannedTap, duration, make_plan, plan_lines, size
 from probekit.run import Console
+from probekit.store.feature_store import FeatureStore
 
 SPEC = """\
 probekit: 1

@@ -20,9 +20,9 @@ from probekit.data.images import ImageExamples
 from probekit.data.question import ask
 from probekit.features import memory
 from probekit.features.digests import RowDigests
-from probekit.features.store import FeatureStore
 from probekit.probes.linear import LinearProbe
 from probekit.reading import feature_rows, open_store, read_models, store_path
+from probekit.store.feature_store import FeatureStore
 
 COUNT, STEPS = 120, 5
 RNG = np.random.default_rng(0)

@@ -149,7 +149,7 @@ class OnnxBackend(Backend):
         """
         if self.optimization == "off":
             return {"against_unoptimised": {one.tap.name: 0.0 for one in wanted}, "output_against_untapped": 0.0}
-        from probekit.backends.onnx_reduced import relative_difference
+        from probekit.backends.differences import relative_difference
 
         # One session after the other, so that memory is not doubled.
         output = self._load().graph.output[0].name

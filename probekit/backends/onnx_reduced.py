@@ -130,19 +130,3 @@ def _refuse_other_sizes(tap: str, guard: Guard, sizes: tuple[int, ...], masks: M
                 f"the mask {guard.mask!r} has the sizes {masks[guard.mask].shape[1:]}, {tap!r} has {masked} positions"
             )
             raise InputError(Problem("PK-M54", what, "a mask has one number per example and position"))
-
-
-def relative_difference(one: Array, other: Array) -> float:
-    """Return the largest difference as a share of the largest absolute value of ``other``; NaN equals NaN.
-
-    Where one has an infinity or NaN that the other has not, the difference is infinite.
-    """
-    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    if one.shape != other.shape:
-        return float("inf")
-    finite = np.isfinite(one) & np.isfinite(other)
-    if not np.array_equal(one[~finite], other[~finite], equal_nan=True):
-        return float("inf")
-    largest = np.abs(other[finite]).max(initial=0)
-    difference = float(np.abs(one[finite] - other[finite]).max(initial=0))
-    return difference / float(largest) if largest else (0.0 if difference == 0 else float("inf"))

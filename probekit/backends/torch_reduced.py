@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from probekit.backends.differences import relative_difference
 from probekit.backends.torch_programs import TapPrograms, to_numpy
 from probekit.backends.torch_run import CPU, Place, call
 from probekit.backends.torch_steps import BatchMasks
@@ -199,7 +197,7 @@ def against_untapped(
         except _HaltError:
             assert reader.failure is not None  # noqa: S101 - nothing else halts this pass
             raise reader.failure from None
-    return None if plain is None or read is None else _difference(read, plain)
+    return None if plain is None or read is None else relative_difference(read, plain)
 
 
 def against_plain(
@@ -213,23 +211,10 @@ def against_plain(
     found: dict[str, float] = {}
     for one, fast, plain in zip(wanted, *both, strict=True):
         name = one.tap.name
-        found[name] = max(found.get(name, 0.0), _difference(fast, plain))
+        found[name] = max(found.get(name, 0.0), relative_difference(fast, plain))
     return found
 
 
 def _first_output(output: Any) -> Array | None:
     first = next((tensor for _, tensor in tensors_in(output, "")), None)
     return None if first is None else to_numpy(first)
-
-
-def _difference(one: Array, other: Array) -> float:
-    """Return the largest difference as a share of the largest finite value; infinite where only one is finite."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    equal = (a == b) | (np.isnan(a) & np.isnan(b))
-    if equal.all():
-        return 0.0
-    finite = np.isfinite(a) & np.isfinite(b)
-    if not (finite | equal).all():
-        return math.inf
-    largest = float(np.abs(b[finite]).max())
-    return float(np.abs(a - b)[finite].max()) / largest if largest else math.inf

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from probekit.backends.differences import merge_largest, relative_difference, storable
 from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, listed
-from probekit.features.differences import merge_largest, relative_difference, storable
 from probekit.features.keys import FeatureKey, feature_keys, is_input
 from probekit.features.pieces import RangePieces
 from probekit.features.plan import Job, plan_jobs
-from probekit.features.store import Entry
 from probekit.steps import program_masks, run_program
+from probekit.store.feature_store import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from probekit.components import FloatArray, IntArray, ReducedFunction, Wanted
-    from probekit.features.index import StoreIndex
-    from probekit.features.matrix import StoredMatrix
     from probekit.features.runner import Batch, Runner
-    from probekit.features.store import FeatureStore
+    from probekit.store.feature_store import FeatureStore
+    from probekit.store.index import StoreIndex
+    from probekit.store.matrix import StoredMatrix
 
 SAME = 1e-4
 """Two passes over one batch may differ by this share of a tap's largest value; a GPU's sums have no fixed order."""

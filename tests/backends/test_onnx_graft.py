@@ -16,8 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from probekit.backends.differences import relative_difference
 from probekit.backends.onnx import OnnxBackend
-from probekit.backends.onnx_reduced import relative_difference
 from probekit.components import Graph, Tap, Wanted
 from probekit.reductions.data_free import PoolReduction, SubsetReduction
 from probekit.steps import (

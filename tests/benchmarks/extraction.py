@@ -112,7 +112,7 @@ def an_extraction(images: np.ndarray, rows: int | None) -> Iterator[tuple[Any, f
     from probekit.features.extraction import Extraction
     from probekit.features.plan import range_rows
     from probekit.features.runner import Runner
-    from probekit.features.store import FeatureStore
+    from probekit.store.feature_store import FeatureStore
 
     class Repeated(Examples):
         def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -37,7 +37,7 @@ from side_by_side import (
 
 from probekit.components import Tap, Wanted
 from probekit.features.plan import range_rows
-from probekit.features.store import Entry, FeatureStore
+from probekit.store.feature_store import Entry, FeatureStore
 
 WIDTHS = [3, *[256] * 3, *[512] * 4, *[1024] * 6, *[2048] * 3]
 BATCH = 16

@@ -17,8 +17,8 @@ from probekit.errors import InputError, MachineError, ProbekitWarning, Problem
 from probekit.features import plan
 from probekit.features.extraction import Extraction, Interrupted, StopRequest
 from probekit.features.runner import Runner
-from probekit.features.store import FeatureStore
 from probekit.steps import BatchFirst, Flatten, Max, Mean, Positions, Take
+from probekit.store.feature_store import FeatureStore
 
 IMAGE: dict[str, Callable[[Any], Any]] = {
     "wide": lambda x: np.stack([x, 2 * x, x * x], axis=2).reshape(len(x), 3, 3, 1),

@@ -20,10 +20,10 @@ import pytest
 
 from probekit import durable
 from probekit.errors import MachineError, ProbekitWarning
-from probekit.features import layout
-from probekit.features.records import Record
-from probekit.features.shards import SHARD_FORMAT, Shard, encode
-from probekit.features.store import Entry, FeatureStore
+from probekit.store import layout
+from probekit.store.feature_store import Entry, FeatureStore
+from probekit.store.records import Record
+from probekit.store.shards import SHARD_FORMAT, Shard, encode
 
 KEYS = {"a" * 16: "float32", "b" * 16: "float16", "c" * 16: "bfloat16"}
 DIGESTS = np.random.default_rng(0).integers(0, 256, (7, 16), np.uint8)

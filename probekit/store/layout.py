@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from probekit import durable
 from probekit.errors import MachineError, ProbekitWarning, Problem
-from probekit.features.records import (
+from probekit.store.records import (
     KEY,
     MOST_BYTES,
     BadRecordError,
@@ -32,7 +32,7 @@ from probekit.features.records import (
     check_digest,
     parse_record,
 )
-from probekit.features.shards import BadShardError, Shard, ShardMaps, check_shard
+from probekit.store.shards import BadShardError, Shard, ShardMaps, check_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

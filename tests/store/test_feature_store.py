@@ -23,10 +23,10 @@ from safetensors.numpy import load_file
 
 from probekit import durable
 from probekit.errors import InputError, MachineError, ProbekitWarning
-from probekit.features import layout, locks
-from probekit.features.lookup import Lookup
-from probekit.features.shards import DTYPES
-from probekit.features.store import Entry, FeatureStore
+from probekit.store import layout, locks
+from probekit.store.feature_store import Entry, FeatureStore
+from probekit.store.lookup import Lookup
+from probekit.store.shards import DTYPES
 
 A, B = "a" * 64, "b" * 64
 DIGESTS = np.random.default_rng(0).integers(0, 256, (20, 16), np.uint8)
@@ -623,7 +623,7 @@ def run_child(code, *args, **kwargs):
 def test_a_thousand_keys_need_few_descriptors(tmp_path):
     code = """
 import resource, sys, pathlib, numpy as np
-from probekit.features.store import Entry, FeatureStore
+from probekit.store.feature_store import Entry, FeatureStore
 resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
 store = FeatureStore(pathlib.Path(sys.argv[1]), durability="fast")
 store.prepare()
@@ -691,7 +691,7 @@ def test_a_file_where_the_store_should_be_is_told(tmp_path):
 
 HOLD = """
 import sys, pathlib
-from probekit.features.store import FeatureStore
+from probekit.store.feature_store import FeatureStore
 with FeatureStore(pathlib.Path(sys.argv[1])).lock("model", waiting=lambda who: print(who, flush=True)):
     print("held", flush=True)
     sys.stdin.read()
@@ -704,6 +704,16 @@ def holder(store):
         assert child.stdout.readline() == "held\n"
         yield child
         child.kill()
+
+
+def test_a_loss_that_was_made_good_is_none(store):
+    shard_files(store)[0].unlink()
+    assert [problem.code for problem in store.check()] == ["PK-R17"]
+    with pytest.warns(ProbekitWarning, match="are gone"):
+        lost = store.index([A]).missing(A, DIGESTS)
+    assert 0 < lost.sum() < len(lost)
+    store.write_range({"": DIGESTS[lost]}, [Entry(A, "a", X[lost])], {})
+    assert store.check() == []
 
 
 def test_a_lock_that_another_process_holds_is_waited_for(store, holder):

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from probekit import durable
 from probekit.errors import Problem
-from probekit.features.layout import listed_in
+from probekit.store.layout import listed_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from probekit.features.layout import StoreFiles
+    from probekit.components import Array
+    from probekit.store.layout import StoreFiles
+    from probekit.store.shards import Shard
 
 _DAY = 86400.0
 _REPAIR = "run the spec again: its rows are extracted again"
@@ -74,7 +76,8 @@ def check(files: StoreFiles) -> list[Problem]:
     """Compare every record and every shard with their digests, and set aside what is damaged.
 
     Returns:
-        ``PK-R17`` per damaged or missing file, ``PK-R18`` per record of a later version; empty when all is sound.
+        ``PK-R17`` per damaged file and per missing one whose rows are in no other, ``PK-R18`` per record of a later
+        version; empty when all is sound.
     """
     problems: list[Problem] = []
 
@@ -85,16 +88,25 @@ def check(files: StoreFiles) -> list[Problem]:
         what = "it was written by a later version of probekit; it is left alone"
         problems.append(Problem("PK-R18", f"{path.relative_to(files.root)}: {what}", "upgrade probekit"))
 
+    gone: list[tuple[Shard, Array, Problem]] = []
+    sound: dict[tuple[str, str], set[bytes]] = {}
     for record in files.read_records(None, refuse, newer):
         for shard in record.shards.values():
-            path = files.shard(shard.key, record.id)
+            path, digests = files.shard(shard.key, record.id), record.variants[shard.variant]
             if not path.parent.is_dir():
                 continue  # the whole key was removed
             why = files.defect(shard, record.id, set())
             if why and path.exists():
                 refuse(path, f"{shard.label!r}: {why}")
             elif why:
-                problems.append(_finding(files, path, f"{shard.label!r}: {why}"))
+                gone.append((shard, digests, _finding(files, path, f"{shard.label!r}: {why}")))
+            else:
+                sound.setdefault((shard.key, shard.variant), set()).update(row.tobytes() for row in digests)
+    for shard, digests, problem in gone:
+        # What was lost and extracted again is no loss any more.
+        again = sound.get((shard.key, shard.variant), set())
+        if not all(row.tobytes() in again for row in digests):
+            problems.append(problem)
     return problems
 
 

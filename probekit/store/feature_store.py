@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probekit import durable
-from probekit.features import housekeeping
-from probekit.features.index import StoreIndex
-from probekit.features.layout import FORMAT, MARKER, StoreFiles, Verify, tell
-from probekit.features.locks import locked
-from probekit.features.records import Record
-from probekit.features.shards import SHARD_FORMAT, Dtype, Shard, encode
+from probekit.store import housekeeping
+from probekit.store.index import StoreIndex
+from probekit.store.layout import FORMAT, MARKER, StoreFiles, Verify, tell
+from probekit.store.locks import locked
+from probekit.store.records import Record
+from probekit.store.shards import SHARD_FORMAT, Dtype, Shard, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from probekit.components import Array, FloatArray, IntArray
     from probekit.errors import Problem
-    from probekit.features.housekeeping import KeyEntry
+    from probekit.store.housekeeping import KeyEntry
 
 _NOTHING_BAD: Mapping[int, str] = {}
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probekit.features.layout import tell
-from probekit.features.lookup import Lookup
-from probekit.features.matrix import Segment, StoredMatrix
+from probekit.store.layout import tell
+from probekit.store.lookup import Lookup
+from probekit.store.matrix import Segment, StoredMatrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from probekit.components import Array
-    from probekit.features.layout import StoreFiles
-    from probekit.features.lookup import Found
-    from probekit.features.records import Record
+    from probekit.store.layout import StoreFiles
+    from probekit.store.lookup import Found
+    from probekit.store.records import Record
 
 _LOOKUPS = 8
 

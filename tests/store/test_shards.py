@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from probekit.errors import InputError
-from probekit.features import shards
-from probekit.features.shards import BadShardError, Shard, ShardMaps, check_shard, encode, widen
+from probekit.store import shards
+from probekit.store.shards import BadShardError, Shard, ShardMaps, check_shard, encode, widen
 
 RANGE = "0" * 32
 KEY = "a" * 16

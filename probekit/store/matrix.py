@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probekit.errors import MachineError, Problem
-from probekit.features.shards import BadShardError, starts_of, widen
+from probekit.store.shards import BadShardError, starts_of, widen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from probekit.components import Array, FloatArray, IntArray
-    from probekit.features.lookup import Found, Lookup
-    from probekit.features.records import Record
-    from probekit.features.shards import Shard, ShardMaps
+    from probekit.store.lookup import Found, Lookup
+    from probekit.store.records import Record
+    from probekit.store.shards import Shard, ShardMaps
 
 _COPIED_BY_RUN = 8
 """Rows that follow each other in a shard are copied at once where there are on average as many as this."""

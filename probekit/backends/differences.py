@@ -1,4 +1,4 @@
-"""How far two passes over the same examples are apart."""
+"""How far two passes over the same examples are apart, as shares of the largest value."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from probekit.components import FloatArray
+    from probekit.components import Array
 
 
-def relative_difference(first: FloatArray, second: FloatArray) -> float:
-    """Return the largest difference as a share of the largest value; what is not finite in both counts as equal."""
-    if first.shape != second.shape:
+def relative_difference(one: Array, other: Array) -> float:
+    """Return the largest difference as a share of the largest absolute value of ``other``; NaN equals NaN.
+
+    Where one has an infinity or NaN that the other has not, the difference is infinite.
+    """
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    if one.shape != other.shape:
         return float("inf")
-    both = np.isfinite(first) & np.isfinite(second)
-    if (np.isfinite(first) != np.isfinite(second)).any():
+    finite = np.isfinite(one) & np.isfinite(other)
+    if not np.array_equal(one[~finite], other[~finite], equal_nan=True):
         return float("inf")
-    gap = np.abs(np.subtract(first, second, where=both, out=np.zeros_like(first))).max(initial=0.0)
-    size = np.abs(first, where=both, out=np.zeros_like(first)).max(initial=0.0)
-    return float(gap / size) if size else float(gap)
+    largest = np.abs(other[finite]).max(initial=0)
+    difference = float(np.abs(one[finite] - other[finite]).max(initial=0))
+    return difference / float(largest) if largest else (0.0 if difference == 0 else float("inf"))
 
 
 def storable(differences: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,11 +51,11 @@ def locked(folder: Path, name: str, timeout: float | None, waiting: Callable[[st
         except Timeout:
             if timeout == 0:
                 raise
-            waiting(_holder(path))
+            waiting(f"{_holder(path)} is extracting from the same model; waiting for it to end")
             lock.acquire(timeout=-1 if timeout is None else timeout, poll_interval=0.1)
     except Timeout as error:
         hint = "wait for it to end, or allow more time with --lock-timeout"
-        raise MachineError(Problem("PK-R09", f"{_holder(path)} is extracting the same features", hint)) from error
+        raise MachineError(Problem("PK-R09", f"{_holder(path)} is extracting from the same model", hint)) from error
     except OSError as error:
         if error.errno in _NO_LOCKS:
             raise _no_locks(folder) from error

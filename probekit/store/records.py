@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probekit.features.shards import DTYPES, Shard
+from probekit.store.shards import DTYPES, Shard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
