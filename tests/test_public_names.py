@@ -43,7 +43,9 @@ def test_type_checkers_are_told_the_same_homes():
 def test_a_public_name_is_there_and_documented(name):
     public = getattr(probekit, name)
     if name in ("SpecPath", "FittedReduction"):  # aliases of types; a docstring stands below them in the source
-        home = Path(inspect.getfile(sys.modules[f"probekit.{probekit._HOME_OF[name]}"])).read_text(encoding="utf-8")
+        file = Path(inspect.getfile(sys.modules[f"probekit.{probekit._HOME_OF[name]}"]))
+        files = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+        home = "\n".join(one.read_text(encoding="utf-8") for one in files)
         assert home.split(f"\n{name} = ")[1].split("\n")[1].startswith('"""')
         return
     assert inspect.getdoc(public), name
