@@ -264,9 +264,13 @@ class Extraction:
         ]
         last = {number: index for index, (number, _) in enumerate(parts)}
         with ExitStack() as stack:
-            reduce = self._open(wanted, stack)
             first = runner.read(self.rows[: min(size, CHECKED_ROWS)], masks)
-            checks = self._check(wanted, reduce, first) if len(first.rows) else {}
+            taps = [one for one in wanted if not is_input(runner, one)]
+            # Before the model is opened for all rows, so that two of it are never in memory.
+            compared = runner.backend.compare(taps, first.feed, first.masks) if taps and len(first.rows) else {}
+            reduce = self._open(wanted, stack)
+            apart = self._second_pass(wanted, reduce, first) if len(first.rows) else {}
+            checks = storable({"second_pass": apart, **compared})
             pieces = RangePieces(wanted)
             batches = runner.batches([rows for _, rows in parts], masks, self.workers)
             for index, ((number, rows), batch) in enumerate(zip(parts, batches, strict=True)):
@@ -293,10 +297,14 @@ class Extraction:
 
         return reduce
 
-    def _check(
+    def _second_pass(
         self, wanted: Sequence[Wanted], reduce: Callable[[Batch], list[FloatArray]], batch: Batch
-    ) -> dict[str, Any]:
-        """Compare a pass with itself, and the taps with the untapped and the unoptimised model."""
+    ) -> dict[str, float]:
+        """Return, by tap, how far two passes over one batch are apart.
+
+        Raises:
+            InputError: ``PK-M37``, by more than rounding.
+        """
         first, second = reduce(batch), reduce(batch)
         apart = dict.fromkeys((one.tap.name for one in wanted), 0.0)
         for one, this, again in zip(wanted, first, second, strict=True):
@@ -306,9 +314,7 @@ class Extraction:
             what = f"two passes over the same examples differ at {listed(moving)}, by up to {max(moving.values()):.1e}"
             hint = "does the model draw at random, or is dropout or batch norm in training mode?"
             raise InputError(Problem("PK-M37", what, hint, "model"))
-        taps = [one for one in wanted if not is_input(self.runner, one)]
-        more = self.runner.backend.compare(taps, batch.feed, batch.masks) if taps else {}
-        return storable({"second_pass": apart, **more})
+        return apart
 
     def _write(self, sets: Sequence[int], job: Job, pieces: RangePieces, checks: dict[str, Any]) -> None:
         entries, nonfinite = [], []

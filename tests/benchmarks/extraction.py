@@ -268,6 +268,21 @@ def torch_bare(images: np.ndarray) -> Iterator[Pass]:
 
 
 @contextmanager
+def torch_stage(images: np.ndarray) -> Iterator[Pass]:
+    """Run the modules up to the end of the first stage by hand: no early stop can take less."""
+    import torch
+
+    model, x = torch_model(), torch.from_numpy(images)
+    stage = torch.nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool, model.layer1)
+
+    @torch.inference_mode()
+    def call() -> torch.Tensor:
+        return stage(x)
+
+    yield call
+
+
+@contextmanager
 def torch_extractor(images: np.ndarray) -> Iterator[Pass]:
     """The sums that it returns were overwritten by the ReLU in place that follows them: the work is the same."""
     import torch
@@ -362,6 +377,7 @@ CONTENDERS = {
     "torch-pooled": Contender("torch", "probekit, 17 taps pooled", lambda x: ours("torch", "pool", x)),
     "torch-random": Contender("torch", f"probekit, {FEATURES} random a tap", lambda x: ours("torch", "random", x)),
     "torch-early": Contender("torch", "probekit, first stage alone", lambda x: ours("torch", "early", x)),
+    "torch-stage": Contender("torch", "the first stage by hand, no tap", torch_stage),
     "torch-extractor": Contender("torch", "create_feature_extractor + mean", torch_extractor, rival=True),
     "torch-hooks": Contender("torch", "plain hooks + mean", torch_hooks, rival=True),
     "torch-torchlens": Contender("torch", "torchlens.record + mean", torch_torchlens, rival=True),
