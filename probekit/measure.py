@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 COPIES = 3
 """Copies of a matrix that a fit holds: as it is, standardised, in its principal axes."""
-_BLOCK_BYTES = 128 << 20
+_BLOCK_BYTES = 32 << 20
 
 _IDENTITY = ("model", "checkpoint", "tap", "reduction", "factor", "probe", "control", "seed")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PENALTY_PATH = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
 """The λ that ``penalty: auto`` tries."""
 ROWS_AT_ONCE = 1 << 14
-_BLOCK_BYTES = 128 << 20
+_BLOCK_BYTES = 32 << 20
 
 
 class FittedLinear(FittedProbe):
