@@ -320,6 +320,7 @@ class Extraction:
         entries, nonfinite = [], []
         for place, one in enumerate(sets):
             features = np.concatenate(pieces.features[place])
+            pieces.features[place].clear()  # a range is not to be held twice
             if not np.isfinite(features).all():
                 nonfinite.append(self.keys[one].digest)
             counts = np.concatenate(pieces.counts[place])
