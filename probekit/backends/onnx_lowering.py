@@ -139,7 +139,7 @@ class Lowering:
                 value.name = lower(self, step, value)
                 value.shape = shape
         except _CannotLowerError:
-            self.masks, self.large, self._made, self._nodes, self._weights = before  # type: ignore[assignment]
+            self.masks, self.large, self._made, self._nodes, self._weights = before  # type: ignore[assignment] # each as it was taken
             return Source(self.raw(tap), grafted=False)
         return Source(value.name, True, tuple(value.guards), tuple(value.doubts))
 

@@ -176,7 +176,7 @@ class Backend(Component):
 
             yield reduced
 
-    def compare(self, wanted: Sequence[Wanted], feed: Feed, masks: Masks) -> dict[str, Any]:  # noqa: ARG002
+    def compare(self, wanted: Sequence[Wanted], feed: Feed, masks: Masks) -> dict[str, Any]:  # noqa: ARG002 - for who can tell
         """Return how much reading the taps changes what is computed, for the provenance.
 
         Args:

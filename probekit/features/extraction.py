@@ -123,12 +123,8 @@ class Extraction:
 
     def bytes_on_disk(self, jobs: Sequence[Job]) -> int:
         """Return the bytes that the jobs will write, at most."""
-        item = _ITEM_BYTES[self.dtype]
-        return (
-            sum(sum(self.wanted[one].width for one in job.sets) * len(job.rows) for job in jobs)
-            * item
-            * (self.positions)
-        )
+        values = sum(sum(self.wanted[one].width for one in job.sets) * len(job.rows) for job in jobs)
+        return values * self.positions * _ITEM_BYTES[self.dtype]
 
     def run(
         self,
