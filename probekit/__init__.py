@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from probekit.plugins import Plugins
     from probekit.results import RunResult, load_result
     from probekit.run import Console, Outcome, run_spec
+    from probekit.saved.loaded import LoadedProbe, load_probe
     from probekit.sections import Section, SpecPath, runtime_option
     from probekit.spec import Spec, load_spec
 
@@ -53,6 +54,7 @@ _HOMES = {
     "plugins": ["Plugins"],
     "results": ["RunResult", "load_result"],
     "run": ["Console", "Outcome", "run_spec"],
+    "saved.loaded": ["LoadedProbe", "load_probe"],
     "sections": ["Section", "SpecPath", "runtime_option"],
     "spec": ["Spec", "load_spec"],
 }  # fmt: skip
@@ -74,6 +76,7 @@ __all__ = [
     "LabelFactor",
     "Labels",
     "LearnedReduction",
+    "LoadedProbe",
     "MachineError",
     "ModelInput",
     "Outcome",
@@ -93,6 +96,7 @@ __all__ = [
     "UserError",
     "Wanted",
     "hookimpl",
+    "load_probe",
     "load_result",
     "load_spec",
     "run_spec",

@@ -17,6 +17,7 @@ import click
 
 from probekit import __version__
 from probekit.cli_cache import cache
+from probekit.cli_export import export
 from probekit.errors import EXIT_CODES, MachineError, Problem, SpecError, UserError, nearest
 from probekit.terminal import progress, say, stopping_after_range, terminal_size
 
@@ -60,6 +61,7 @@ def cli() -> None:
 
 
 cli.add_command(cache)
+cli.add_command(export)
 
 _spec_argument = click.argument("spec", type=click.Path())
 _settings = click.option(
@@ -91,9 +93,9 @@ def run(
 ) -> None:
     """Run a spec: read the model's tensors once, fit every probe, write the reports.
 
-    Features are kept in the store: what was extracted before is not extracted again, and a run that was stopped goes
-    on where it was when the same command is typed again. Ctrl-C ends a run after the row range that it is at; a
-    second one ends it at once.
+    Features are kept in the store: what was extracted before is not extracted again. A run that was stopped goes on
+    where it was, at its row range or its fit, when the same command is typed again. Ctrl-C ends a run after the row
+    range that it is at; a second one, or one while it fits, ends it at once.
 
     \b
     Examples:

@@ -13,7 +13,7 @@ from probekit.data.question import ask
 from probekit.features.digests import RowDigests
 from probekit.features.memory import memory_budget
 from probekit.features.plan import Job
-from probekit.measure import COPIES
+from probekit.prepared import COPIES
 from probekit.reading import feature_rows, open_store, read_models
 from probekit.report.page import clean
 

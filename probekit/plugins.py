@@ -39,6 +39,8 @@ BUILT_IN = {
     "factor.bins": "probekit.data.factors",
     "factor.column": "probekit.data.factors",
     "factor.group": "probekit.data.factors",
+    "factor.multilabel": "probekit.data.yes_no",
+    "factor.number": "probekit.data.numbers",
     "factor.table": "probekit.data.factors",
     "reduction.flatten": "probekit.reductions.data_free",
     "reduction.pca": "probekit.reductions.pca",
@@ -53,7 +55,7 @@ BUILT_IN = {
     "report.terminal": "probekit.report.terminal",
 }
 
-NOT_BUILT_YET = {"factor.multilabel", "factor.number", "report.markdown"}
+NOT_BUILT_YET = {"report.markdown"}
 """Kinds of the design that a later version brings; a spec that names one is told so."""
 
 FIRST_PARTY = {

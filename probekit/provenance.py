@@ -1,16 +1,20 @@
-"""Where a result comes from: versions, machine, plugins."""
+"""Where a result comes from: versions, machine, plugins, models."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shlex
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
+    from probekit.data.question import Asked
     from probekit.plugins import Plugins
+    from probekit.reading import Reading
     from probekit.spec import LoadedSpec
 
 PACKAGES = (
@@ -51,4 +55,30 @@ def environment(started: datetime, plugins: Plugins) -> dict[str, Any]:
         "packages": packages,
         "plugins": loaded,
         "started": started.isoformat(timespec="seconds"),
+    }
+
+
+def skipped(asked: Asked, bad: Mapping[int, str]) -> dict[str, Any]:
+    """Return how many examples could not be read, and the reasons of the first 20 by id.
+
+    Args:
+        asked: whose examples they are.
+        bad: the reason of each, by its place among the rows.
+    """
+    ids = asked.examples.columns["id"][asked.rows].astype(str)
+    first = {str(ids[place]): reason for place, reason in list(bad.items())[:20]}
+    return {"examples": len(bad), "first": first}
+
+
+def model_facts(one: Reading) -> dict[str, Any]:
+    """Return what a model was, what ran it, and what was checked of its features."""
+    digests = one.runner.digests(one.extraction.rows)
+    return {
+        "backend": one.backend.model_dump(mode="json"),
+        "fingerprint": one.backend.fingerprint(),
+        "runtime": one.backend.runtime(),
+        "batch_size": one.runner.batch_size,
+        "data": hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest(),
+        "checks": one.extraction.checks(),
+        "passed_over": one.trial.skipped,
     }

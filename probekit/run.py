@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from contextlib import contextmanager
@@ -19,10 +18,13 @@ from probekit.features.digests import RowDigests
 from probekit.features.extraction import StopRequest
 from probekit.features.isolated import extract_in_child
 from probekit.features.memory import memory_budget
+from probekit.fits import FitJournal
 from probekit.measure import Measurement
-from probekit.provenance import environment, reproduce_command
+from probekit.progress import FittingProgress, Tell, silent, work_of
+from probekit.provenance import environment, model_facts, reproduce_command, skipped
 from probekit.reading import feature_rows, open_store, read_models
 from probekit.results import GraphRecord, RunResult, TapRecord, write_predictions
+from probekit.saved.files import FILE as PROBES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,10 +37,6 @@ if TYPE_CHECKING:
     from probekit.spec import LoadedSpec, Spec
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """Tell nothing."""
-
-
 def _unsaid(text: str) -> None:
     """Say nothing."""
 
@@ -48,7 +46,8 @@ class Console:
     """How a run speaks, and how it is asked to stop.
 
     Args:
-        tell: called with (stage, done, total) as the run goes on.
+        tell: called with (stage, done, total) as the run goes on, while probes are fitted also with ``detail`` and
+            ``left``; see :class:`probekit.progress.Tell`.
         width: columns for printed reports.
         colour: whether printed reports may hold ANSI colours.
         stop: looked at after each row range that is extracted.
@@ -56,7 +55,7 @@ class Console:
         isolate: extract in a process of its own, so that a crash of a model's runtime is told and costs one row range.
     """
 
-    tell: Callable[[str, int, int], None] = _silent
+    tell: Tell = silent
     width: int = 80
     colour: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
@@ -132,9 +131,12 @@ def _run(
         question = _without(asked, question, counts, positions, bad)
         if spec.data.on_bad_input == "skip":  # files that cannot be read are often alike: empty
             question.refuse_duplicates(contents, allow=allow)
-        measured = Measurement(question)
-        for one in readings:
-            probe_model(spec, one, measured, plugins, console)
+        journal = FitJournal(directory / "fits", question.targets)
+        measured = Measurement(question, journal)
+        with _kept_fits_told(journal, console):
+            progress = _fitting_progress(spec, readings, console)
+            for one in readings:
+                probe_model(spec, one, measured, plugins, progress)
     if not measured.probes:
         raise InputError(*(Problem("PK-X01", f"the fit failed: {text}") for text in measured.failures))
     result = RunResult(
@@ -151,15 +153,17 @@ def _run(
             "seeds": {"splits": spec.splits.seed},
             "rows": {"per": spec.rows.per, "count": len(question.owners)},
             "splits": {split: len(rows) for split, rows in question.parts.items()},
-            "skipped": _skipped(asked, bad),
+            "skipped": skipped(asked, bad),
             "labels": {target.factor: question.label_facts(target) for target in question.targets},
-            "models": {one.name: _model_facts(one) for one in readings},
+            "models": {one.name: model_facts(one) for one in readings},
             "store": {"path": str(store.root), "dtype": spec.store.dtype},
+            "fits": {"resumed": len(journal.found)},
             "seconds": {"extraction": seconds, "fitting": measured.seconds, "total": time.monotonic() - clock},
             "warnings": list(dict.fromkeys([*told, *(f"the fit failed: {text}" for text in measured.failures)])),
         },
     )  # fmt: skip
     printed = _save(spec, result, measured, directory, console)
+    journal.remove()
     plugins.emit("on_run_end", result=result)
     return Outcome(result, directory, printed, measured.failures)
 
@@ -170,9 +174,31 @@ def _extract(spec: Spec, one: Reading, console: Console, lock_timeout: float | N
     return one.extraction.run(console.tell, console.stop, console.say, lock_timeout)
 
 
-def probe_model(spec: Spec, one: Reading, measured: Measurement, plugins: Plugins, console: Console) -> None:
+def _fitting_progress(spec: Spec, readings: Sequence[Reading], console: Console) -> FittingProgress:
+    """Return the progress of all fits."""
+    probes = len(spec.named_probes())
+    work = [work_of(one.wanted.width) for reading in readings for one in reading.sets]
+    return FittingProgress(console.tell, probes * len(work), probes * sum(work))
+
+
+@contextmanager
+def _kept_fits_told(journal: FitJournal, console: Console) -> Iterator[None]:
+    """Say how many fits are kept when they are stopped, whatever stops them."""
+    try:
+        yield
+    except BaseException:
+        if journal.kept:
+            count = f"{len(journal.kept)} fit{'s are' if len(journal.kept) > 1 else ' is'}"
+            console.say(f"{count} kept in {str(journal.folder)!r}; the same command goes on from there")
+        raise
+
+
+def probe_model(
+    spec: Spec, one: Reading, measured: Measurement, plugins: Plugins, progress: FittingProgress | None = None
+) -> None:
     """Score a model's own output and fit every probe to every tap, from what the store holds."""
     extraction, question = one.extraction, measured.question
+    measured.saved.add_model(one.name, one.runner.sources, one.runner.example(extraction.rows))
     if one.output is not None and one.backend.output is not None:
         matrix = extraction.matrix(len(one.sets))
         values = np.asarray(matrix)
@@ -181,7 +207,7 @@ def probe_model(spec: Spec, one: Reading, measured: Measurement, plugins: Plugin
             values = values[(np.cumsum(matrix.counts) - 1)[question.owners]]
         measured.score_model(one.model, one.checkpoint, one.output.tap.name, one.backend.output, values)
     results = measured.fit(
-        one.model, one.checkpoint, one.sets, extraction.matrix, spec.named_probes(), console.tell,
+        one.model, one.checkpoint, one.sets, extraction.matrix, spec.named_probes(), progress,
         memory_budget(spec.memory),
     )  # fmt: skip
     for probe in results:
@@ -203,25 +229,6 @@ def _without(
     text = f"{len(bad)} of {len(counts)} examples could not be read and are left out; the first: {some}"
     warnings.warn(text, ProbekitWarning, stacklevel=2)
     return asked.question(left, positions)
-
-
-def _skipped(asked: Asked, bad: Mapping[int, str]) -> dict[str, Any]:
-    ids = asked.examples.columns["id"][asked.rows].astype(str)
-    first = {str(ids[place]): reason for place, reason in list(bad.items())[:20]}
-    return {"examples": len(bad), "first": first}
-
-
-def _model_facts(one: Reading) -> dict[str, Any]:
-    digests = one.runner.digests(one.extraction.rows)
-    return {
-        "backend": one.backend.model_dump(mode="json"),
-        "fingerprint": one.backend.fingerprint(),
-        "runtime": one.backend.runtime(),
-        "batch_size": one.runner.batch_size,
-        "data": hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest(),
-        "checks": one.extraction.checks(),
-        "passed_over": one.trial.skipped,
-    }
 
 
 def _graph_of(readings: Sequence[Reading]) -> GraphRecord:
@@ -265,6 +272,8 @@ def _save(spec: Spec, result: RunResult, measured: Measurement, directory: Path,
             measured.keys,
             question.positions,
         )
+        rows = {"per": spec.rows.per, "mask": spec.rows.mask}
+        measured.saved.write(directory / PROBES, result.provenance["models"], rows)
         for report in spec.reports:
             text = report.render(result, console.width, console.colour)
             if report.filename is None:

@@ -10,11 +10,15 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from probekit.errors import printable
+from probekit.progress import silent
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
 
     from probekit.features.extraction import StopRequest
+    from probekit.progress import Tell
 
 
 def terminal_size() -> tuple[int, bool]:
@@ -30,10 +34,10 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress(*, quiet: bool) -> Iterator[Tell]:
     """Give a function that tells how far a stage is: a live bar on a terminal, a line now and then elsewhere."""
     if quiet:
-        yield lambda *_: None
+        yield silent
     elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         with _live_progress() as live:
             yield live
@@ -42,26 +46,36 @@ def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def _live_progress() -> Iterator[Callable[[str, int, int], None]]:
+def _live_progress() -> Iterator[Tell]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Detail(ProgressColumn):
+        """Stands in one line, and is what a narrow terminal cuts: of all columns, only its own could wrap."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["detail"], no_wrap=True, overflow="ellipsis")
 
     # What is said meanwhile is printed above the bar.
     bar = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=Console(stderr=True), redirect_stdout=False,
+        TextColumn("{task.description}", markup=False), BarColumn(20, table_column=Column(no_wrap=True)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)), TextColumn("{task.fields[pace]}"), Detail(),
+        console=Console(stderr=True), redirect_stdout=False,
     )  # fmt: skip
     tasks: dict[str, tuple[TaskID, float]] = {}
 
-    def live(stage: str, done: int, total: int) -> None:
+    def live(stage: str, done: int, total: int, detail: str = "", left: float | None = None) -> None:
         if stage not in tasks:
             for task in bar.task_ids:  # of a stage that is over; its last state stays on the terminal
                 bar.remove_task(task)
-            tasks[stage] = bar.add_task(stage, total=total, rate=""), time.monotonic()
+            tasks[stage] = bar.add_task(stage, total=total, pace="", detail=""), time.monotonic()
             bar.start()
         task, begun = tasks[stage]
         if task in bar.task_ids:
-            bar.update(task, completed=done, total=total, rate=_rate(done, time.monotonic() - begun))
+            pace = _pace(done, total, time.monotonic() - begun, left)
+            bar.update(task, completed=done, total=total, pace=pace, detail=printable(detail))
         if done >= total:
             bar.stop()
 
@@ -71,27 +85,54 @@ def _live_progress() -> Iterator[Callable[[str, int, int], None]]:
         bar.stop()  # also on an error: the terminal's cursor is shown again
 
 
-def _plain_progress() -> Callable[[str, int, int], None]:
+def _plain_progress() -> Tell:
     told: dict[str, tuple[int, float]] = {}
 
-    def plain(stage: str, done: int, total: int) -> None:
+    def plain(stage: str, done: int, total: int, detail: str = "", left: float | None = None) -> None:
         tenth, now = 10 * done // max(total, 1), time.monotonic()
         last, begun = told.get(stage, (-1, now))
         if last == tenth:
             return
         told[stage] = tenth, begun
-        spent = now - begun
-        left = f", {spent / done * (total - done):.0f} s left" if 0 < done < total and spent > 1 else ""
-        rate = _rate(done, spent)
-        say(f"{stage} {done:,} of {total:,}{f' ({rate}{left})' if rate else ''}")
+        pace = _pace(done, total, now - begun, left)
+        text = f"{stage} {done:,} of {total:,}{f' ({pace})' if pace else ''}"
+        say(f"{text}: {printable(detail)}" if detail else text)
 
     return plain
 
 
-def _rate(done: int, seconds: float) -> str:
-    """Return how many a second, or how long each takes; empty before that can be told."""
-    if seconds <= 1 or not done:
+def _pace(done: int, total: int, spent: float, left: float | None) -> str:
+    """Return how fast a stage is and how long it still takes; empty before that can be told.
+
+    Args:
+        done: steps that are finished.
+        total: in all.
+        spent: seconds so far.
+        left: seconds, where they are known better than by the finished steps; the rate says nothing then.
+    """
+    if spent <= 1:
         return ""
+    if left is not None:
+        return f"{_for_people(left)} left" if done < total else ""
+    if not done:
+        return ""
+    rate = _rate(done, spent)
+    return f"{rate}, {_for_people(spent / done * (total - done))} left" if done < total else rate
+
+
+def _for_people(seconds: float) -> str:
+    """Return a time.
+
+    >>> _for_people(99), _for_people(100), _for_people(3 * 3600)
+    ('99 s', '2 min', '3.0 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _rate(done: int, seconds: float) -> str:
+    """Return how many a second, or how long each takes."""
     return f"{done / seconds:,.0f}/s" if done > seconds else f"{seconds / done:.1f} s each"
 
 

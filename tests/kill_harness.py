@@ -38,6 +38,7 @@ from typing import Literal
 import numpy as np
 
 from probekit import Backend, Certificate, FittedProbe, Graph, ModelInput, Probe, Tap, hookimpl
+from probekit.components import FitFacts, LinearMap, PathPoint
 from probekit.features import plan
 from probekit.sections import runtime_option
 
@@ -97,12 +98,48 @@ class NearestProbe(Probe):
 
     kind: Literal["nearest"] = "nearest"
 
-    def fit(self, features, targets):
+    def fit(self, features, targets, context=None):
         x = np.asarray(features)
         return [
             Nearest(np.stack([x[t.train][t.codes[t.train] == c].mean(axis=0) for c in range(len(t.classes))]))
             for t in targets
         ]
+
+
+class Ridge(FittedProbe):
+    penalty = 1.0
+    certificate = Certificate("proven", 0.0, 0.0, 0.0)
+    seconds = 0.25
+    facts = FitFacts((PathPoint(1.0, 0.5, 0.0, "proven", 0.25, 0.125),), passes=1)
+
+    def __init__(self, linear):
+        self.linear = linear
+
+    def logits(self, features):
+        return self.linear(features)
+
+
+class SlowRidgeProbe(Probe):
+    """Ridge regression to the classes, in closed form; it logs each fit, and waits while a file called stuck is there.
+
+    Only fits on two features wait.
+    """
+
+    kind: Literal["slow_ridge"] = "slow_ridge"
+
+    def fit(self, features, targets, context=None):
+        x = np.asarray(features).astype(np.float64)
+        with open("fits.log", "a") as log:
+            log.write(f"{{os.getpid()}} {{x.shape[1]}}\\n")
+        while x.shape[1] == 2 and os.path.exists("stuck"):
+            time.sleep(0.01)
+        fitted = []
+        for t in targets:
+            rows = np.concatenate([x[t.train], np.ones((len(t.train), 1))], axis=1)
+            y = np.eye(len(t.classes))[t.codes[t.train]]
+            w = np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ y).T
+            fitted.append(Ridge(LinearMap(w[:, :-1], w[:, -1])))
+        return fitted
 
 
 @hookimpl
@@ -112,7 +149,7 @@ def register_backends():
 
 @hookimpl
 def register_probes():
-    return [NearestProbe]
+    return [NearestProbe, SlowRidgeProbe]
 '''
 
 SPEC = """\
@@ -141,10 +178,13 @@ class SlowSite:
 
     def __init__(self, folder: Path, seconds: float = 0.01, probe: str = "{kind: nearest}") -> None:
         self.folder, self.out, self.store, self.log = folder, folder / "out", folder / "store", folder / "log"
+        self.fits_log = folder / "fits.log"
         info = folder / "site" / "pk_slow-0.1.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pk-slow\nVersion: 0.1\n")
-        (info / "entry_points.txt").write_text("[probekit]\nbackend.slow = pk_slow\nprobe.nearest = pk_slow\n")
+        (info / "entry_points.txt").write_text(
+            "[probekit]\nbackend.slow = pk_slow\nprobe.nearest = pk_slow\nprobe.slow_ridge = pk_slow\n"
+        )
         (folder / "site" / "pk_slow.py").write_text(PLUGIN)
         x = np.random.default_rng(0).standard_normal((ROWS, 8)).astype(np.float32)
         labels = (x[:, 1:].sum(axis=1) > 0).astype(int)
@@ -170,6 +210,11 @@ class SlowSite:
         for folder in (self.store, self.out):
             shutil.rmtree(folder, ignore_errors=True)
         self.log.write_text("")
+        self.fits_log.write_text("")
+
+    def fits(self) -> list[tuple[int, int]]:
+        """Return the process and the number of features of every fit that was begun by ``slow_ridge``."""
+        return [(int(process), int(width)) for process, width in map(str.split, self.fits_log.read_text().splitlines())]
 
     def batches(self) -> Iterator[tuple[int, int]]:
         """Give the process and the first row of every whole batch that was run.
@@ -194,7 +239,7 @@ class SlowSite:
         if not path.exists():
             return None
         found: dict[str, Any] = json.loads(path.read_bytes())
-        for name in ("started", "seconds", "store"):
+        for name in ("started", "seconds", "store", "fits"):
             found["provenance"].pop(name)
         for probe in found["probes"]:
             probe.pop("seconds")

@@ -16,7 +16,8 @@ from probekit.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "specs" / "models" / "digits_convnet.onnx"
-COMMANDS = ["cache", "plan", "plugins", "run", "schema", "taps", "validate"]
+COMMANDS = ["cache", "export", "plan", "plugins", "run", "schema", "taps", "validate"]
+FAILED = "the fit failed: model default, tap image, reduction default, probe default, factor digit"
 GO_ON = "what was extracted is kept. To go on, type"
 
 # A fast run: one tap, one feature, few examples.
@@ -44,7 +45,7 @@ class Odd(Probe):
     kind: Literal["odd"] = "odd"
     what: str
 
-    def fit(self, features, targets):
+    def fit(self, features, targets, context=None):
         if self.what == "wait":
             import torch
 
@@ -156,7 +157,7 @@ def test_a_wrong_spec_ends_with_2_for_every_command(main, tmp_path):
     ("arguments", "said"),
     [
         (["rnu"], "no command 'rnu'; did you mean 'run'?"),
-        (["xyz"], "no command 'xyz'; commands: cache, plan, plugins, run, schema, taps, validate"),
+        (["xyz"], f"no command 'xyz'; commands: {', '.join(COMMANDS)}"),
         (["run"], "Missing argument 'SPEC'"),
         (["validate"], "Missing argument 'SPECS...'"),
         (["run", "a.yaml", "--quit"], "No such option '--quit'"),
@@ -442,9 +443,10 @@ def test_a_run_ends_with_0_and_leaves_its_files(site, tmp_path):
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "runs" / "small").iterdir()) == [
         "predictions.safetensors",
+        "probes.safetensors",
         "results.json",
     ]
-    assert done.stdout.splitlines()[-1] == "runs/small: predictions.safetensors, results.json"
+    assert done.stdout.splitlines()[-1] == "runs/small: predictions.safetensors, probes.safetensors, results.json"
     assert "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines()[:-1])) <= 40
     # What was told before the end stands in the report; what came after it can only be printed.
@@ -466,8 +468,8 @@ def test_a_run_ends_with_1_when_one_of_its_probes_fails(main, site, tmp_path, mo
     assert (tmp_path / "out" / "results.json").is_file()
     result = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert {probe["probe"] for probe in result["probes"]} == {"good"}
-    failure = "the fit failed: default image default bad: RuntimeError: it fell over"
-    assert failure in result["provenance"]["warnings"]
+    failure = FAILED.replace("probe default", "probe bad")
+    assert f"{failure}: RuntimeError: it fell over" in result["provenance"]["warnings"]
     assert "Traceback" not in out + err
     sys.modules.pop("pk_odd")
 
@@ -475,8 +477,8 @@ def test_a_run_ends_with_1_when_one_of_its_probes_fails(main, site, tmp_path, mo
 @pytest.mark.parametrize(
     ("what", "code", "message"),
     [
-        ("fail", 3, "error PK-X01 the fit failed: default image default default: RuntimeError: it fell over\n"),
-        ("mendable", 3, "error PK-X01 the fit failed: default image default default: too few\n"),
+        ("fail", 3, f"error PK-X01 {FAILED}: RuntimeError: it fell over\n"),
+        ("mendable", 3, f"error PK-X01 {FAILED}: too few\n"),
         ("memory", 4, "error PK-R03 memory is too small: no room for 9 GiB; use fewer taps, or {kind: pool}\n"),
     ],
 )

@@ -1,5 +1,6 @@
 """Runs as processes: two at once, and Ctrl-C once and twice. The model is slow and logs what it is fed."""
 
+import json
 import os
 import re
 import signal
@@ -125,3 +126,79 @@ def test_a_second_ctrl_c_ends_a_run_in_the_middle_of_a_row_range(kill_harness, t
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1].startswith("interrupted; what was extracted is kept.")
     assert FeatureStore(site.store).entries() == []
+
+
+# --- stopped while it fits --------------------------------------------------------------------------------------------
+
+THREE = ("-q", "--set", "taps=[x, wide, out]")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(kill_harness, tmp_path_factory) -> SimpleNamespace:
+    """A run of three fits that nothing stops."""
+    site = kill_harness.SlowSite(tmp_path_factory.mktemp("undisturbed"), 0.0, "{kind: slow_ridge}")
+    process = site.start(*THREE)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, (out, err)
+    return site
+
+
+@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def fitting(request: Any, kill_harness, tmp_path_factory) -> SimpleNamespace:
+    """A run that a signal met in its third fit, and what it left; and the run of the same command after it."""
+    site = kill_harness.SlowSite(tmp_path_factory.mktemp("fitting"), 0.0, "{kind: slow_ridge}")
+    (site.folder / "stuck").touch()
+    process = site.start(*THREE)
+    wait_for(process, lambda: len(site.fits()) == 3)
+    os.killpg(process.pid, request.param)
+    out, err = process.communicate(timeout=120)
+    kept = sorted(path.name for path in (site.out / "fits").iterdir())
+    left = sorted(path.name for path in site.out.iterdir())
+    (site.folder / "stuck").unlink()
+    again = site.start(*THREE)
+    said = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    return SimpleNamespace(
+        site=site, signal=request.param, out=out, err=err, code=process.returncode, kept=kept, left=left
+    )
+
+
+def test_a_run_that_is_stopped_while_it_fits_says_what_is_kept(fitting):
+    lines = [line for line in fitting.err.splitlines() if line]
+    told = "2 fits are kept in 'out/fits'; the same command goes on from there"
+    go_on = "interrupted; what was extracted is kept. To go on, type: probekit run s.yaml -o out -q --set"
+    code, expected = {
+        signal.SIGINT: (130, [told, f"{go_on} 'taps=[x, wide, out]'"]),
+        signal.SIGTERM: (143, [told]),
+        signal.SIGKILL: (-signal.SIGKILL, []),
+    }[fitting.signal]
+    assert (fitting.code, fitting.out, lines) == (code, "", expected)
+
+
+def test_a_run_that_is_stopped_while_it_fits_leaves_the_fits_that_were_done(fitting):
+    assert fitting.left == ["fits"]
+    assert len(fitting.kept) == 2
+    assert all(re.fullmatch(r"[0-9a-f]{32}\.safetensors", name) for name in fitting.kept)
+
+
+def test_the_same_command_makes_only_the_fits_that_are_missing(fitting):
+    widths = [width for _, width in fitting.site.fits()]
+    assert widths == [8, 24, 2, 2]
+
+
+def test_the_results_are_those_of_a_run_that_was_not_stopped(fitting, undisturbed):
+    resumed, whole = (json.loads((site.out / "results.json").read_text()) for site in (fitting.site, undisturbed))
+    assert resumed["provenance"]["fits"] == {"resumed": 2}
+    assert whole["provenance"]["fits"] == {"resumed": 0}
+    for found in (resumed, whole):
+        for name in ("started", "seconds", "store", "fits", "spec"):
+            found["provenance"].pop(name)
+        found["provenance"]["models"]["default"].pop("backend")  # with the path of its log
+        for probe in found["probes"]:
+            probe.pop("seconds")
+    assert resumed == whole
+    files = [sorted(path.name for path in site.out.iterdir()) for site in (fitting.site, undisturbed)]
+    assert files[0] == files[1]
+    assert "fits" not in files[0]
+    predictions = [(site.out / "predictions.safetensors").read_bytes() for site in (fitting.site, undisturbed)]
+    assert predictions[0] == predictions[1]

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from probekit import InputError, MachineError, Plugins, SpecError, load_spec, run_spec
+from probekit import InputError, MachineError, Plugins, SpecError, load_spec, prepared, run_spec
 from probekit.data.images import ImageExamples
 from probekit.data.question import ask
 from probekit.features import memory
@@ -736,13 +736,14 @@ def test_a_run_whose_features_exceed_its_memory_says_the_same(site, monkeypatch)
     fitted = []
     usual = LinearProbe.fit
 
-    def fit(self: Any, features: Any, targets: Any) -> Any:
+    def fit(self: Any, features: Any, targets: Any, context: Any = None) -> Any:
         fitted.append(type(features).__name__)
-        return usual(self, features, targets)
+        return usual(self, features, targets, context)
 
     monkeypatch.setattr(LinearProbe, "fit", fit)
     monkeypatch.setattr(memory, "LEAST", 1)
-    held, streamed = (site.run(f"memory={size}", "probe.penalty=[0.1, 0.001]") for size in ("1GB", "100B"))
+    monkeypatch.setattr(prepared, "COPIES", 10_000)  # the features are few, what a fit holds beside them is not
+    held, streamed = (site.run(f"memory={size}", "probe.penalty=[0.1, 0.001]") for size in ("1GB", "1MB"))
     assert fitted == ["ArrayMatrix", "ArrayMatrix", "StoredMatrix", "StoredMatrix"]
     for one, other in zip(held.probes, streamed.probes, strict=True):
         assert (one.tap, one.penalty, one.certificate.status) == (other.tap, other.penalty, other.certificate.status)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors import safe_open
 
-from probekit.results import CertificateRecord, GraphRecord, RunResult, text_tensor, write_file, write_predictions
+from probekit.components import FitFacts, PathPoint
+from probekit.results import (
+    CertificateRecord,
+    FitRecord,
+    GraphRecord,
+    PathPointRecord,
+    RunResult,
+    text_tensor,
+    write_file,
+    write_predictions,
+)
 
 
 def empty(**changes):
@@ -78,6 +89,33 @@ def test_predictions_come_back_row_by_row(tmp_path):
     assert tensors["predicted.0"].tolist() == [0, 0, 0, 1, 1]
     np.testing.assert_array_equal(tensors["loss.0"], np.array([0.5, 1.0, 0.25, np.nan, 2.0], dtype=np.float32))
     assert facts["predictions"] == {"0": {"model": "m", "checkpoint": "late", "tap": "t"}}
+
+
+def test_answers_and_numbers_come_back_in_their_own_types(tmp_path):
+    answers, numbers = np.array([[0, 1], [1, 1], [0, 0], [-1, -1], [1, 0]]), np.array([0.5, 1, 2, np.nan, 4])
+    tensors, _ = written(
+        tmp_path / "p.safetensors",
+        labels={"tags": answers, "snr": numbers},
+        predictions={"0": answers, "1": numbers.astype(np.float32)},
+        losses={"0": np.zeros((5, 2)), "1": numbers},
+    )
+    assert (tensors["label.tags"].dtype, tensors["label.tags"].tolist()) == (np.int32, answers.tolist())
+    assert tensors["loss.0"].shape == (5, 2)
+    for name in ("label.snr", "predicted.1", "loss.1"):
+        np.testing.assert_array_equal(tensors[name], numbers.astype(np.float32))
+
+
+def test_the_record_of_a_fit_has_the_fields_of_its_facts():
+    path = (PathPoint(0.1, 1.0, None, "proven", 0.5, None),)
+    facts = FitFacts(path=path, label_penalties=(0.1, 1.0), end="largest", notes=("best epoch 3",))
+    record = FitRecord.model_validate(asdict(facts))
+    assert set(FitRecord.model_fields) == {one.name for one in fields(FitFacts)}
+    assert set(PathPointRecord.model_fields) == {one.name for one in fields(PathPoint)}
+    assert record.model_dump() == {**asdict(facts), "path": [asdict(facts.path[0])]} | {
+        "label_penalties": [0.1, 1.0],
+        "arithmetic": ["float32"],
+        "notes": ["best epoch 3"],
+    }
 
 
 def test_where_rows_are_positions_each_rows_position_is_told(tmp_path):

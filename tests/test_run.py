@@ -9,13 +9,26 @@ import pytest
 from safetensors import safe_open
 from sklearn.metrics import accuracy_score
 
-from probekit import Console, InputError, MachineError, Plugins, SpecError, load_result, load_spec, run_spec
+from probekit import (
+    Certificate,
+    Console,
+    FittedProbe,
+    InputError,
+    MachineError,
+    Plugins,
+    SpecError,
+    load_result,
+    load_spec,
+    run_spec,
+)
+from probekit.components import LinearMap
 from probekit.probes.linear import LinearProbe
+from probekit.report.files import CsvReport
 
 QUICK = ("taps=[image, relu_1, linear, logits]", "reductions=null", "probe={kind: linear, penalty: [0.1, 0.01]}")
 PROBE_FIELDS = (
-    "model checkpoint tap reduction factor probe control seed scores primary error penalty features_raw features_used "
-    "rows certificate seconds"
+    "model checkpoint tap reduction factor probe control seed task scores primary error intervals by_label penalty "
+    "features_raw features_used rows certificate fit seconds"
 ).split()
 
 
@@ -31,7 +44,7 @@ def digits(specs, tmp_path_factory):
 
 def test_the_run_directory_holds_every_file(digits):
     names = {path.name for path in digits.directory.iterdir()}
-    assert names == {"results.json", "results.csv", "predictions.safetensors", "report.html"}
+    assert names == {"results.json", "results.csv", "predictions.safetensors", "probes.safetensors", "report.html"}
 
 
 def test_results_have_exactly_the_designs_fields(digits):
@@ -238,24 +251,27 @@ def test_a_limit_cuts_the_rows_and_nothing_else(small):
 def test_a_probe_that_fails_loses_only_itself(small, monkeypatch):
     usual = LinearProbe.fit
 
-    def fit(self, features, targets):
+    def fit(self, features, targets, context=None):
         if features.shape[1] == 64:
             raise FloatingPointError("no luck")
-        return usual(self, features, targets)
+        return usual(self, features, targets, context)
 
     monkeypatch.setattr(LinearProbe, "fit", fit)
     outcome = small("taps=[linear, logits]")
     assert [probe.tap for probe in outcome.result.probes] == ["logits"]
-    assert outcome.failures == ["default linear flatten default: FloatingPointError: no luck"]
+    assert outcome.failures == [
+        "model default, tap linear, reduction flatten, probe default, factor digit: FloatingPointError: no luck"
+    ]
     assert outcome.result.provenance["warnings"][-1] == f"the fit failed: {outcome.failures[0]}"
 
 
 def test_a_probe_short_of_its_optimum_is_told_and_not_ranked(small):
-    outcome = small("taps=[linear]", "probe={kind: linear, penalty: 0.0001, max_passes: 2}", "reports=[terminal]")
+    outcome = small("taps=[linear]", "probe={kind: linear, penalty: 1.0e-6, max_passes: 1}", "reports=[terminal]")
     (probe,) = outcome.result.probes
     assert probe.certificate.status == "missed"
-    (text,) = outcome.result.provenance["warnings"]
+    text = outcome.result.provenance["warnings"][0]
     assert text.startswith("tap linear (flatten): the probe for digit is not proven to be at its optimum (bound ")
+    assert probe.fit.reason in text
     assert "No probe reached its optimum, so none is ranked." in outcome.printed["terminal"]
 
 
@@ -266,7 +282,10 @@ def test_taps_wider_than_the_training_rows_are_told_in_one_line(small):
 
 def test_when_every_probe_fails_the_run_says_so(small, monkeypatch):
     monkeypatch.setattr(LinearProbe, "fit", lambda *_: 1 / 0)
-    with pytest.raises(InputError, match="the fit failed: default linear flatten default: ZeroDivisionError"):
+    text = (
+        "the fit failed: model default, tap linear, reduction flatten, probe default, factor digit: ZeroDivisionError"
+    )
+    with pytest.raises(InputError, match=text):
         small("taps=[linear]")
 
 
@@ -310,10 +329,88 @@ def test_progress_is_told_stage_by_stage(specs, tmp_path):
     told = []
     plugins = Plugins()
     loaded = load_spec(specs / "digits.yaml", plugins, QUICK)
-    run_spec(loaded, plugins, tmp_path, Console(tell=lambda *step: told.append(step)))
+    run_spec(loaded, plugins, tmp_path, Console(tell=lambda *step: told.append(step[:4])))
     assert told[0] == ("default: forward", 64, 1797)
-    assert told[-1] == ("default: probes", 4, 4)
     assert [step for step in told if step[1] == step[2]] == [
         ("default: forward", 1797, 1797),
-        ("default: probes", 4, 4),
+        ("probes", 4, 4, ""),
     ]
+    assert told[-1] == ("probes", 4, 4, "")
+    for number, tap in enumerate(("image", "relu_1", "linear", "logits"), start=1):
+        detail = f"tap {number} of 4, default {tap} ({'default' if tap in {'image', 'relu_1'} else 'flatten'})"
+        assert ("probes", number - 1, 4, detail) in told
+
+
+class Ridge(FittedProbe):
+    """A ridge regression to the classes."""
+
+    penalty, certificate, seconds = 1.0, Certificate("proven", 0.0, 0.0, 0.0), 0.0
+
+    def __init__(self, linear):
+        self.linear = linear
+
+    def logits(self, features):
+        return self.linear(features)
+
+
+def ridge(features, target):
+    x = np.asarray(features).astype(np.float64)[target.train]
+    rows = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    y = np.eye(len(target.classes))[target.codes[target.train]]
+    w = np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ y).T
+    return Ridge(LinearMap(w[:, :-1], w[:, -1]))
+
+
+def test_a_run_that_was_interrupted_while_it_fitted_goes_on_and_says_so(small, tmp_path, monkeypatch):
+    fitted, stop = [], [2]
+
+    def fit(self, features, targets, context=None):
+        fitted.append(features.shape[1])
+        if stop and len(fitted) > stop[0]:
+            raise KeyboardInterrupt
+        return [ridge(features, target) for target in targets]
+
+    monkeypatch.setattr(LinearProbe, "fit", fit)
+    taps = "taps=[image, max_pool2d, linear, logits]"
+    with pytest.raises(KeyboardInterrupt):
+        small(taps)
+    run = tmp_path / "run"
+    assert [path.name for path in run.iterdir()] == ["fits"]
+    assert len(list((run / "fits").iterdir())) == 2
+    stop.clear()
+    resumed = small(taps)
+    assert fitted == [1, 32, 64, 64, 10]
+    assert not (run / "fits").exists()
+    assert resumed.result.provenance["fits"] == {"resumed": 2}
+    predictions = (run / "predictions.safetensors").read_bytes()
+    whole = small(taps)
+    assert whole.result.provenance["fits"] == {"resumed": 0}
+    assert fitted[5:] == [1, 32, 64, 10]
+    assert resumed.result.probes == whole.result.probes
+    assert resumed.result.provenance["warnings"] == whole.result.provenance["warnings"]
+    assert (run / "predictions.safetensors").read_bytes() == predictions
+
+
+def test_what_is_kept_is_told_whatever_stops_the_fits(specs, tmp_path, monkeypatch):
+    fitted, said = [], []
+
+    def fit(self, features, targets, context=None):
+        fitted.append(features.shape[1])
+        if len(fitted) == 2:
+            raise MemoryError("9 GiB")
+        return [ridge(features, target) for target in targets]
+
+    monkeypatch.setattr(LinearProbe, "fit", fit)
+    plugins = Plugins()
+    loaded = load_spec(specs / "digits.yaml", plugins, QUICK)
+    with pytest.raises(MemoryError):
+        run_spec(loaded, plugins, tmp_path / "run", Console(say=said.append))
+    assert said == [f"1 fit is kept in {str(tmp_path / 'run' / 'fits')!r}; the same command goes on from there"]
+
+
+def test_fits_are_kept_until_the_reports_are_written(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(LinearProbe, "fit", lambda _, x, targets, context=None: [ridge(x, one) for one in targets])
+    monkeypatch.setattr(CsvReport, "render", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        small("taps=[linear]")
+    assert len(list((tmp_path / "run" / "fits").iterdir())) == 1

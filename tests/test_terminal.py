@@ -77,6 +77,25 @@ def test_progress_tells_how_fast_it_is_and_what_is_left(capsys, clock):
     ]
 
 
+def test_steps_of_unequal_size_say_what_they_are_at_and_what_is_left(capsys, clock):
+    with terminal.progress(quiet=False) as tell:
+        tell("probes", 0, 20, "tap 1 of 20, a (pool)")
+        clock[0] += 2
+        tell("probes", 0, 20, "3 of 8 heads, worst gap 3e-3, tap 1 of 20, a (pool)", 4000.0)
+        tell("probes", 1, 20, "tap 2 of 20, b (pool)", 4000.0)
+        for left, done in ((3600.0, 2), (700.0, 4), (60.0, 6), (4 * 3600.0, 8)):
+            tell("probes", done, 20, "tap\x1b[31m", left)
+        tell("probes", 20, 20, "", 0.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "probes 0 of 20: tap 1 of 20, a (pool)",
+        "probes 2 of 20 (60 min left): tap\\x1b[31m",
+        "probes 4 of 20 (12 min left): tap\\x1b[31m",
+        "probes 6 of 20 (60 s left): tap\\x1b[31m",
+        "probes 8 of 20 (4.0 h left): tap\\x1b[31m",
+        "probes 20 of 20",
+    ]
+
+
 def test_a_quiet_run_tells_nothing(capsys):
     with terminal.progress(quiet=True) as tell:
         tell("forward", 1, 2)
@@ -90,7 +109,8 @@ with terminal.progress(quiet=False) as tell:
     tell("a [red]: forward", 1, 4)
     terminal.say("said meanwhile")
     tell("a [red]: forward", 4, 4)
-    tell("a [red]: probes", 1, 3)
+    tell("probes", 1, 3, "2 of 8 heads, [red]", 90.0)
+    tell("probes", 1, 3, "3 of 8 heads, [red]", 90.0)
     raise SystemExit(3)
 """
 
@@ -115,12 +135,13 @@ def shown() -> str:
 def test_on_a_terminal_every_stage_has_one_line_and_what_is_said_stands_above_it(shown):
     lines = [line.split("\x1b[2K")[-1] for line in shown.split("\r\n")]
     assert [re.sub("[^a-z0-9/]+", " ", line)[:18].strip() for line in lines] == [
-        "said meanwhile", "a red forward 4/4", "a red probes 1/3", "25h",
+        "said meanwhile", "a red forward 4/4", "probes 1/3 3 of 8", "25h",
     ]  # fmt: skip
 
 
 def test_on_a_terminal_names_are_no_markup(shown):
     assert "a [red]: forward" in shown
+    assert "3 of 8 heads, [red]" in shown
 
 
 def test_a_run_that_ends_early_gives_the_terminal_its_cursor_back(shown):

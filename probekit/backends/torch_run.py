@@ -90,8 +90,12 @@ def _without_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def find_device(wanted: str) -> torch.device:
+def find_device(wanted: str, field: str = "model.device") -> torch.device:
     """Return the device of a name, for ``auto`` the best one that is here.
+
+    Args:
+        wanted: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        field: where the spec asks for it.
 
     Raises:
         MachineError: ``PK-E02``, it is not here.
@@ -106,7 +110,7 @@ def find_device(wanted: str) -> torch.device:
         return torch.device(here[0])
     if wanted not in here:
         what = f"the device {wanted!r} is not available here"
-        raise MachineError(Problem("PK-E02", what, f"available: {', '.join(here)}", "model.device"))
+        raise MachineError(Problem("PK-E02", what, f"available: {', '.join(here)}", field))
     return torch.device(wanted)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probekit.components.arrays import Array, Columns, Feed, FloatArray, IntArray
+from probekit.components.arrays import Array, BoolArray, Columns, Feed, FloatArray, IntArray
 from probekit.components.backend import (
     Backend,
     CheckpointFiles,
@@ -13,9 +13,21 @@ from probekit.components.backend import (
     TapFunction,
     Wanted,
 )
-from probekit.components.data import Dataset, Examples, LabelFactor, Labels, row_digests
+from probekit.components.data import Dataset, Examples, LabelFactor, Labels, Task, known_rows, row_digests
 from probekit.components.graph import LAYOUTS, Graph, ModelInput, Tap
-from probekit.components.probe import ArrayMatrix, Certificate, FeatureMatrix, FittedProbe, Probe, Target
+from probekit.components.probe import (
+    ArrayMatrix,
+    Certificate,
+    FeatureMatrix,
+    FitContext,
+    FitFacts,
+    FitProgress,
+    FittedProbe,
+    LinearMap,
+    PathPoint,
+    Probe,
+    Target,
+)
 from probekit.components.reduction import DoesNotApplyError, FittedReduction, LearnedReduction, Reduction
 from probekit.components.report import Report
 from probekit.sections import Component
@@ -26,6 +38,7 @@ __all__ = [
     "Array",
     "ArrayMatrix",
     "Backend",
+    "BoolArray",
     "Certificate",
     "CheckpointFiles",
     "Columns",
@@ -35,6 +48,9 @@ __all__ = [
     "Examples",
     "FeatureMatrix",
     "Feed",
+    "FitContext",
+    "FitFacts",
+    "FitProgress",
     "FittedProbe",
     "FittedReduction",
     "FloatArray",
@@ -44,9 +60,11 @@ __all__ = [
     "LabelFactor",
     "Labels",
     "LearnedReduction",
+    "LinearMap",
     "ModelInput",
     "ModelOutput",
     "NamedCheckpoints",
+    "PathPoint",
     "Probe",
     "ReducedFunction",
     "Reduction",
@@ -54,7 +72,9 @@ __all__ = [
     "Tap",
     "TapFunction",
     "Target",
+    "Task",
     "Wanted",
+    "known_rows",
     "row_digests",
 ]
 

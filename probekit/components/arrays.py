@@ -11,6 +11,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 Columns = Mapping[str, Array]
 Feed = Mapping[str, Array]
 """The model's inputs by name; first axis of each that has one: the batch."""

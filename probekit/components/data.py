@@ -16,7 +16,7 @@ from probekit.sections import Component, runtime_option
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from probekit.components.arrays import Array, Columns, IntArray
+    from probekit.components.arrays import Array, BoolArray, Columns, IntArray
 
 
 class Examples:
@@ -83,17 +83,37 @@ class Dataset(Component):
         """
 
 
+Task = Literal["classes", "multilabel", "number"]
+"""What is asked of a row: one class out of several, several yes/no labels, or a number."""
+
+
+def known_rows(codes: Array, task: Task) -> BoolArray:
+    """Return which rows have a label, shape (rows,); see :class:`Labels` for the codes."""
+    if task == "number":
+        return np.isfinite(codes)
+    return np.asarray(codes >= 0 if task == "classes" else (codes >= 0).all(axis=1))
+
+
 @dataclass(frozen=True)
 class Labels:
     """The classes of one label factor and each example's.
 
     Args:
-        classes: names, in the order of their codes.
-        codes: shape (examples,), the class's position in ``classes``, -1 where the label is missing.
+        classes: names, in the order of their codes; of the yes/no labels of a ``multilabel`` factor; empty for a
+            number.
+        codes: of ``classes``: shape (examples,), the class's position in ``classes``, -1 where the label is missing.
+            Of ``multilabel``: shape (examples, labels), 1 for yes, 0 for no, a row of -1 where any is missing. Of
+            ``number``: shape (examples,), float64, NaN where it is missing.
+        task: which of the three.
     """
 
     classes: tuple[str, ...]
-    codes: IntArray
+    codes: Array
+    task: Task = "classes"
+
+    def known(self) -> BoolArray:
+        """Return which examples have a label, shape (examples,)."""
+        return known_rows(self.codes, self.task)
 
     @classmethod
     def of(cls, values: Sequence[str | None], classes: Sequence[str] | None = None) -> Labels:

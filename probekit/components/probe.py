@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from probekit.components.data import known_rows
 from probekit.sections import Component
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from probekit.components.arrays import Array, FloatArray, IntArray
+    from probekit.components.arrays import Array, BoolArray, FloatArray, IntArray
+    from probekit.components.data import Task
+
+_VALUES_AT_ONCE = 1 << 22
 
 
 class FeatureMatrix(Protocol):
@@ -65,21 +69,33 @@ class Target:
 
     Args:
         factor: the label factor's name.
-        classes: names of the classes.
-        codes: shape (rows,), class of each feature row, -1 where it has none.
+        classes: names of the classes; of the yes/no labels of a ``multilabel`` factor; empty for a number.
+        codes: of each feature row, as :class:`Labels` has them: shape (rows,), a class or -1; (rows, labels) of yes/no
+            labels; (rows,) float64 of a number.
         train: feature rows to fit on, each with a label.
         valid: feature rows that λ and stopping are chosen on, each with a label.
         control: the control's name, None for the true labels.
         seed: what the control was drawn with, and what a random probe draws with.
+        task: what is asked: a class, yes/no labels, or a number.
     """
 
     factor: str
     classes: tuple[str, ...]
-    codes: IntArray
+    codes: Array
     train: IntArray
     valid: IntArray
     control: str | None = None
     seed: int = 0
+    task: Task = "classes"
+
+    @property
+    def outputs(self) -> int:
+        """How many values a probe gives for a row: one a class, one a yes/no label, one for a number."""
+        return len(self.classes) if self.task != "number" else 1
+
+    def known(self) -> BoolArray:
+        """Return which feature rows have a label, shape (rows,)."""
+        return known_rows(self.codes, self.task)
 
 
 @dataclass(frozen=True)
@@ -100,18 +116,136 @@ class Certificate:
     of_objective: float | None = None
 
 
+@dataclass(frozen=True)
+class PathPoint:
+    """One λ that was tried.
+
+    Args:
+        penalty: λ, in units of standardised features.
+        objective: on the training rows, in nats (of a number: in squares of its standard deviation).
+        gap: upper bound on objective - optimum; None when not applicable.
+        status: of its certificate.
+        valid_loss: mean cross-entropy in nats on the valid rows; of a number the mean squared error, as a share of its
+            variance over the training rows.
+        valid_error: share of wrong predictions on the valid rows; None for a number.
+    """
+
+    penalty: float
+    objective: float
+    gap: float | None
+    status: Literal["proven", "missed", "not_applicable"]
+    valid_loss: float
+    valid_error: float | None
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """How a probe was fitted.
+
+    Args:
+        path: every λ that was tried, the largest first.
+        grown: how many λ were added because the best one lay at an end of the path.
+        end: at which end of the path the chosen λ lies all the same; None inside of it, and where there was no choice.
+        label_penalties: the λ of each label of a ``multilabel`` factor, in the order of ``classes``; else empty.
+        heads: that shared the passes over X.
+        passes: over the training rows, one being X Wᵀ and Rᵀ X, in which this probe's heads took part.
+        preconditioner: ``exact`` (all principal axes), ``sketch`` (the leading ones of a sample) or ``none``.
+        arithmetic: of the products: what the iterations used, the final proof being float64.
+        device: that X lay on.
+        streamed: whether X was read in every pass.
+        reason: why a certificate was missed; None where it was not.
+        notes: what else the reader of a result should know, such as the best epoch of a fit that stopped early.
+    """
+
+    path: tuple[PathPoint, ...] = ()
+    grown: int = 0
+    end: Literal["smallest", "largest"] | None = None
+    label_penalties: tuple[float, ...] = ()
+    heads: int = 1
+    passes: int = 0
+    preconditioner: str = "none"
+    arithmetic: tuple[str, ...] = ("float32",)
+    device: str = "cpu"
+    streamed: bool = False
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """What a linear probe computes of a row of features: weights x + bias.
+
+    Args:
+        weights: shape (outputs, features), float64, in the features' own units.
+        bias: shape (outputs,), float64; -inf for a class without training examples.
+    """
+
+    weights: Array
+    bias: Array
+
+    def __call__(self, features: FloatArray) -> FloatArray:
+        """Return shape (rows, outputs), computed in float64, as float32."""
+        at_once = max(256, _VALUES_AT_ONCE // max(1, self.weights.shape[1]))
+        blocks = (features[start : start + at_once] for start in range(0, len(features), at_once))
+        parts = [block.astype(np.float64) @ self.weights.T + self.bias for block in blocks]
+        return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, len(self.bias)), np.float32)
+
+
 class FittedProbe(ABC):
     """A probe after fitting."""
 
     penalty: float | None
-    """The λ that was chosen; None for a probe without one."""
+    """The λ that was chosen; None for a probe without one, and where yes/no labels chose several."""
     certificate: Certificate
     seconds: float
     """Wall time of this target's share of the fit."""
+    linear: LinearMap | None = None
+    """What the probe computes where that is linear: such a probe can be saved and exported."""
+    facts: FitFacts | None = None
+    """How it was fitted."""
 
     @abstractmethod
     def logits(self, features: FloatArray) -> FloatArray:
-        """Return shape (rows, classes), whose softmax is the predicted distribution, for (rows, features)."""
+        """Return shape (rows, outputs) for features of shape (rows, features).
+
+        Their softmax is the predicted distribution over classes; of yes/no labels the sigmoid of each is the
+        probability of yes; of a number it is the predicted value.
+        """
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """How far a fit is.
+
+    Args:
+        done: heads that are finished.
+        heads: in all; it grows with a path of λ.
+        worst_gap: largest bound over the heads that are not finished, as a share of what chance would lose; None
+            before the first pass and without a certificate.
+        passes: over the training rows so far.
+    """
+
+    done: int
+    heads: int
+    worst_gap: float | None
+    passes: int
+
+
+def _silent(progress: FitProgress) -> None:
+    """Tell nothing."""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a run gives to a fit.
+
+    Args:
+        memory: bytes that the fit may take beside the features that it is given; None: no bound.
+        tell: called as the fit goes on, some times a second at most; what it raises ends the fit.
+    """
+
+    memory: int | None = None
+    tell: Callable[[FitProgress], None] = _silent
 
 
 class Probe(Component):
@@ -120,13 +254,16 @@ class Probe(Component):
     category: ClassVar[str] = "probe"
 
     @abstractmethod
-    def fit(self, features: FeatureMatrix, targets: Sequence[Target]) -> list[FittedProbe]:
+    def fit(
+        self, features: FeatureMatrix, targets: Sequence[Target], context: FitContext | None = None
+    ) -> list[FittedProbe]:
         """Fit all targets on the same features, choosing on each target's valid rows.
 
         Args:
             features: shape (rows, features), float32, finite. Unless it is an :class:`ArrayMatrix`, it is larger than
                 the memory that a run may take.
             targets: all that is asked of this tap.
+            context: the run's memory and how it hears of progress; default: no bound, nobody.
 
         Returns:
             one fitted probe per target, in their order.

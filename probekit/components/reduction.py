@@ -36,7 +36,10 @@ class Reduction(Component):
 
 
 FittedReduction = Callable[[FloatArray], FloatArray]
-"""A learned reduction after fitting: maps (rows, features) to (rows, fewer features)."""
+"""A learned reduction after fitting: maps (rows, features) to (rows, fewer features).
+
+Probes on one that is linear can be saved and exported: it is then a :class:`LinearMap`, which is folded into theirs.
+"""
 
 
 class LearnedReduction(Reduction):

@@ -77,7 +77,8 @@ class ArraysDataset(Dataset):
 class DigitsDataset(Dataset):
     """scikit-learn's bundled digits: 1,797 images of 8 x 8 pixels, as ``image`` (examples, 1, 8, 8), 0 to 1.
 
-    Columns: ``label`` (0 to 9), ``half`` (``even`` or ``odd``: the row number's parity).
+    Columns: ``label`` (0 to 9), ``half`` (``even`` or ``odd``: the row number's parity), ``ink`` (mean of the pixels, 0
+    to 1), ``odd`` (whether the digit is), ``loop`` (whether it is usually written with a closed loop: 0, 6, 8, 9).
     """
 
     kind: Literal["digits"] = "digits"
@@ -88,7 +89,14 @@ class DigitsDataset(Dataset):
 
         digits = load_digits()
         rows = np.arange(len(digits.target))
-        columns = {"id": rows.astype(str), "label": digits.target, "half": np.where(rows % 2 == 0, "even", "odd")}
+        columns = {
+            "id": rows.astype(str),
+            "label": digits.target,
+            "half": np.where(rows % 2 == 0, "even", "odd"),
+            "ink": digits.images.mean(axis=(1, 2)) / 16,
+            "odd": digits.target % 2 == 1,
+            "loop": np.isin(digits.target, [0, 6, 8, 9]),
+        }
         image = (digits.images[:, None] / 16).astype(np.float32)
         return Examples(columns, {"image": image})
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from probekit.components import Columns, LabelFactor, Labels
-from probekit.data.tables import column, numbers, read_table
+from probekit.data.tables import column, is_missing, numbers, read_table
 from probekit.errors import InputError, ProbekitWarning, Problem, listed
 from probekit.hookspecs import hookimpl
 from probekit.sections import SpecPath, fault
@@ -42,19 +42,13 @@ def class_names(values: Any, name: str) -> list[str | None]:
         return [str(int(value)) if np.isfinite(value) else None for value in array]
     if array.dtype.kind == "b":
         return ["true" if value else "false" for value in array]
-    return [None if _is_missing(value) else _class_name(value) for value in array.tolist()]
+    return [None if is_missing(value) else _class_name(value) for value in array.tolist()]
 
 
 def _class_name(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-
-
-def _is_missing(value: object) -> bool:
-    if isinstance(value, str | bytes):
-        return not value
-    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124 - NaN
 
 
 _POINT_ZERO = re.compile(r"^(-?\d+)\.0*$")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from probekit.components import Labels
 from probekit.data.splits import refuse_shared, split_examples
 from probekit.data.targets import make_targets, read_labels
 from probekit.errors import InputError, ProbekitWarning, Problem, listed, nearest
@@ -17,10 +17,22 @@ from probekit.spec.splits import TEST, TRAIN, VALID
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from probekit.components import Array, Examples, IntArray, Target
+    from probekit.components import Array, Examples, IntArray, Labels, Target
     from probekit.spec import Spec
 
+T = TypeVar("T")
+
 _ROWS_AT_ONCE = 4096
+
+
+def _r2_of_constant(numbers: Array, constant: float) -> float:
+    """Return the R² of saying one number everywhere."""
+    return float(-len(numbers) * (numbers.mean() - constant) ** 2 / ((numbers - numbers.mean()) ** 2).sum())
+
+
+def _summary(numbers: Array) -> dict[str, float]:
+    found = {"mean": numbers.mean(), "deviation": numbers.std(), "smallest": numbers.min(), "largest": numbers.max()}
+    return {name: float(value) for name, value in found.items()}
 
 
 @dataclass
@@ -31,13 +43,14 @@ class Question:
 
     Args:
         examples: the opened dataset.
-        labels: of every factor, one code a feature row.
+        labels: of every factor, one entry of the codes a feature row.
         parts: the dataset's rows of each split.
         rows: the dataset's rows of any split, sorted; what features are made of.
         targets: one per factor, counted in feature rows.
         owners: shape (feature rows,), the place of each row's example within ``rows``.
         positions: shape (feature rows,), each row's position in its example; None where rows are examples.
         places: the feature rows of each split.
+        group: the column whose values are no independent evidence of each other; None: each example is by itself.
     """
 
     examples: Examples
@@ -48,6 +61,7 @@ class Question:
     owners: IntArray
     positions: IntArray | None
     places: dict[str, IntArray]
+    group: str | None = None
 
     def column(self, name: str) -> Array:
         """Return a column of the dataset, one value a feature row."""
@@ -57,8 +71,15 @@ class Question:
     def within(self, split: str, target: Target) -> IntArray:
         """Return the labelled feature rows of a split."""
         rows = self.places[split]
-        labelled: IntArray = rows[target.codes[rows] >= 0]
+        labelled: IntArray = rows[target.known()[rows]]
         return labelled
+
+    @cached_property
+    def units(self) -> IntArray:
+        """Each feature row's independent unit, shape (feature rows,): its group, else its example."""
+        if self.group is None:
+            return self.owners
+        return np.unique(self.column(self.group).astype(str), return_inverse=True)[1].ravel()
 
     def first_test(self) -> str:
         """Return the name of the first test split, whose error is the headline."""
@@ -69,23 +90,57 @@ class Question:
         return {TRAIN: by_split[TRAIN], VALID: by_split[VALID], TEST: by_split[self.first_test()]}
 
     def baseline(self, target: Target) -> dict[str, float]:
-        """Return the error, by split, of always saying the commonest class of the training split."""
+        """Return, by split, what knowing the training labels alone reaches.
+
+        The error of always saying the commonest class; of yes/no labels the mean over them of always giving the
+        commoner answer; of a number the R² of always saying the mean.
+        """
+        if target.task == "multilabel":
+            by_label = self.label_baselines(target)
+            return {split: float(np.mean([one[split] for one in by_label.values()])) for split in self.parts}
+        rows = {split: target.codes[self.within(split, target)] for split in self.parts}
+        if target.task == "number":
+            mean = target.codes[target.train].mean()
+            return {split: _r2_of_constant(numbers, mean) for split, numbers in rows.items()}
         commonest = np.bincount(target.codes[target.train]).argmax()
-        rows = {split: self.within(split, target) for split in self.parts}
-        return {split: float(np.mean(target.codes[part] != commonest)) for split, part in rows.items()}
+        return {split: float(np.mean(codes != commonest)) for split, codes in rows.items()}
+
+    def label_baselines(self, target: Target) -> dict[str, dict[str, float]]:
+        """Return the error of each yes/no label, by split, of always giving its commoner answer in train."""
+        commoner = target.codes[target.train].mean(axis=0) > 0.5
+        wrong = {
+            split: (target.codes[self.within(split, target)] != commoner).mean(axis=0).tolist() for split in self.parts
+        }
+        return {name: {split: one[index] for split, one in wrong.items()} for index, name in enumerate(target.classes)}
 
     def label_facts(self, target: Target) -> dict[str, Any]:
-        """Return the classes of a factor, their counts by split, and the baseline, for the provenance."""
-        rows = {split: self.within(split, target) for split in self.parts}
-        size = len(target.classes)
-        counts = {split: np.bincount(target.codes[part], minlength=size).tolist() for split, part in rows.items()}
-        baseline = self.baseline(target)
-        first = self.first_test()
-        return {
+        """Return what a factor asks, its labelled rows and their labels by split, and the baseline, for the provenance.
+
+        ``counts`` are those of the classes; of the answer yes, by label. Of numbers there is ``numbers`` instead: mean,
+        standard deviation and both ends.
+        """
+        rows = {split: target.codes[self.within(split, target)] for split in self.parts}
+        facts: dict[str, Any] = {
+            "task": target.task,
             "classes": list(target.classes),
-            "counts": {**counts, TEST: counts[first]},
-            "baseline": {**baseline, TEST: baseline[first]},
+            "rows": self._with_test({split: len(codes) for split, codes in rows.items()}),
         }
+        if target.task == "number":
+            facts["numbers"] = self._with_test({split: _summary(numbers) for split, numbers in rows.items()})
+        elif target.task == "multilabel":
+            facts["counts"] = self._with_test({split: codes.sum(axis=0).tolist() for split, codes in rows.items()})
+            facts["label_baselines"] = {
+                name: self._with_test(one) for name, one in self.label_baselines(target).items()
+            }
+        else:
+            size = len(target.classes)
+            counts = {split: np.bincount(codes, minlength=size).tolist() for split, codes in rows.items()}
+            facts["counts"] = self._with_test(counts)
+        return facts | {"baseline": self._with_test(self.baseline(target))}
+
+    def _with_test(self, by_split: Mapping[str, T]) -> dict[str, T]:
+        """Return the values of all splits, and under ``test`` that of the first test split."""
+        return {**by_split, TEST: by_split[self.first_test()]}
 
     def refuse_duplicates(self, digests: Sequence[bytes], *, allow: bool) -> None:
         """Refuse one content in two splits, and one content with two labels.
@@ -104,10 +159,10 @@ class Question:
         for target in self.targets if self.positions is None else []:
             first: dict[bytes, int] = {}
             clashes = []
-            for row in np.flatnonzero(target.codes >= 0).tolist():
+            for row in np.flatnonzero(target.known()).tolist():
                 owner = int(self.owners[row])
                 other = first.setdefault(digests[owner], row)
-                if target.codes[other] != target.codes[row]:
+                if np.any(target.codes[other] != target.codes[row]):
                     clashes.append(f"{ids[self.owners[other]]} and {ids[owner]}")
             if clashes:
                 what = f"{len(clashes)} examples have the content of another with another label: {listed(clashes, 3)}"
@@ -158,7 +213,7 @@ class Asked:
             split: np.flatnonzero(np.isin(owners, np.searchsorted(self.rows, part))) for split, part in parts.items()
         }
         whole = self.rows[owners]
-        labels = {name: Labels(found.classes, found.codes[whole]) for name, found in self.labels.items()}
+        labels = {name: replace(found, codes=found.codes[whole]) for name, found in self.labels.items()}
         late = {name: factor for name, factor in self.spec.labels.items() if name not in labels}
         if late:
             assert positions is not None  # noqa: S101 - only then are labels read late
@@ -166,7 +221,8 @@ class Asked:
         labels = {name: labels[name] for name in self.spec.labels}
         every = np.arange(len(owners))
         targets = make_targets(labels, places, every, self.spec.splits.seed)
-        return Question(self.examples, labels, parts, self.rows, targets, owners, positions, places)
+        group = self.spec.rows.group or self.spec.splits.group
+        return Question(self.examples, labels, parts, self.rows, targets, owners, positions, places, group)
 
     def _columns_of_positions(self, whole: IntArray, owners: IntArray, positions: IntArray) -> dict[str, Array]:
         """Return the columns of feature rows: the dataset's repeated, its (examples, positions) arrays read there."""

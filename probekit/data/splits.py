@@ -24,17 +24,17 @@ def split_examples(splits: Splits, columns: Columns, labels: Mapping[str, Labels
     Args:
         splits: the spec's section.
         columns: the dataset's.
-        labels: of all factors; the one that ``stratify`` names is used.
+        labels: of all factors; the one that ``stratify`` names is used, which must have classes.
 
     Raises:
         InputError: ``PK-L13`` an empty split, ``PK-L10`` one id in train and in test, ``PK-L11`` a group in several
-            splits, ``PK-L16`` no such column.
+            splits, ``PK-L16`` no such column, ``PK-L27`` ``stratify`` names a factor without classes.
     """
     rng = np.random.default_rng(splits.seed)
     count = len(columns["id"])
     if count == 0:
         raise InputError(Problem("PK-L13", "the dataset has no example"))
-    strata = labels[splits.stratify].codes if splits.stratify is not None else None
+    strata = _strata(splits.stratify, labels)
     groups = find_column(columns, splits.group).astype(str) if splits.group is not None else None
     if splits.column is None:
         parts = _draw(splits, count, strata, groups)
@@ -53,6 +53,16 @@ def split_examples(splits: Splits, columns: Columns, labels: Mapping[str, Labels
     if groups is not None:
         refuse_shared(parts, groups, f"group of column {splits.group!r}", "PK-L11", allow=splits.allow_leakage)
     return parts
+
+
+def _strata(stratify: str | None, labels: Mapping[str, Labels]) -> IntArray | None:
+    if stratify is None:
+        return None
+    if labels[stratify].task != "classes":
+        what = f"the factor {stratify!r} is a {labels[stratify].task}: it has no classes"
+        hint = "name a factor of kind column, group or bins, or leave the key out"
+        raise InputError(Problem("PK-L27", what, hint, "splits.stratify"))
+    return labels[stratify].codes
 
 
 def refuse_shared(

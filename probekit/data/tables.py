@@ -54,6 +54,18 @@ def numbers(columns: Columns, name: str) -> Array:
         raise InputError(Problem("PK-L16", f"column {name!r} is not a number everywhere: {error}")) from None
 
 
+def is_missing(value: object) -> bool:
+    """Return whether a value of a column is missing: empty text, None or NaN."""
+    if isinstance(value, str | bytes):
+        return not value
+    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124 - NaN
+
+
+def example_at(ids: Array, row: int) -> str:
+    """Return what a message calls the example of a row: its id."""
+    return repr(str(ids[row]))
+
+
 def _read_csv(path: Path) -> dict[str, Array]:
     file = str(path)
     try:

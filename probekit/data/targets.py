@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,8 @@ def read_labels(factors: Mapping[str, LabelFactor], columns: Columns) -> dict[st
     """Return the labels of every factor.
 
     Raises:
-        InputError: of all factors at once: ``PK-L06`` missing labels where ``missing: error``, ``PK-L01`` one class.
+        InputError: of all factors at once: ``PK-L04`` labels of another number than the examples, ``PK-L06`` missing
+            labels where ``missing: error``, ``PK-L01`` one class, or not two different numbers.
     """
     labels: dict[str, Labels] = {}
     problems: list[Problem] = []
@@ -30,21 +32,26 @@ def read_labels(factors: Mapping[str, LabelFactor], columns: Columns) -> dict[st
         try:
             found = factor.label(columns)
         except InputError as error:
-            problems += [
-                p if p.field else Problem(p.code, p.what, p.hint, field, p.file, p.line) for p in error.problems
-            ]
+            problems += [p if p.field else replace(p, field=field) for p in error.problems]
             continue
         if len(found.codes) != len(columns["id"]):
             what = f"{len(found.codes)} labels for {len(columns['id'])} examples; nothing is aligned"
             problems.append(Problem("PK-L04", what, field=field))
             continue
-        missing = np.flatnonzero(found.codes < 0)
+        if found.codes.shape[1:] != ((len(found.classes),) if found.task == "multilabel" else ()):
+            what = f"labels of shape {found.codes.shape} for the classes {listed(found.classes) or 'none'}"
+            problems.append(Problem("PK-L04", what, field=field))
+            continue
+        missing = np.flatnonzero(~found.known())
         if len(missing) and factor.missing == "error":
             ids = listed(columns["id"][missing[:5]], 5)
             what = f"{len(missing)} of {len(found.codes)} examples have no label, the first: {ids}"
             problems.append(Problem("PK-L06", what, "mend them, or set missing: drop", field))
-        if len(found.classes) < 2:
+        if found.task == "classes" and len(found.classes) < 2:
             what = f"needs two classes or more, got {listed(found.classes) or 'none'}"
+            problems.append(Problem("PK-L01", what, field=field))
+        if found.task == "number" and len(known := np.unique(found.codes[found.known()])) < 2:
+            what = f"needs two different numbers or more, got {listed(known) or 'none'}"
             problems.append(Problem("PK-L01", what, field=field))
         labels[name] = found
     if problems:
@@ -64,21 +71,24 @@ def make_targets(
         seed: recorded with each target.
 
     Raises:
-        InputError: of all factors at once: ``PK-L02`` a class is in valid or test but not in train, ``PK-L13`` a split
-            without labelled examples.
+        InputError: of all factors at once: ``PK-L01`` one class, one answer to a yes/no label or one number in train,
+            or one number in another split; ``PK-L02`` a class is in valid or test but not in train; ``PK-L13`` a split
+            without labelled examples; ``PK-L26`` numbers that differ too little for float32.
     """
     targets: list[Target] = []
     problems: list[Problem] = []
     for name, found in labels.items():
         field = f"labels.{name}"
-        labelled = {split: part[found.codes[part] >= 0] for split, part in parts.items()}
+        known = found.known()
+        labelled = {split: part[known[part]] for split, part in parts.items()}
         empty = [split for split, part in labelled.items() if not len(part)]
         if empty:
             problems.append(Problem("PK-L13", f"no labelled example in {listed(empty)}", field=field))
             continue
-        problems += _unseen_classes(field, found, labelled)
+        problems += _CHECKS[found.task](field, found, labelled)
         within = {split: np.searchsorted(rows, part) for split, part in labelled.items()}
-        targets.append(Target(name, found.classes, found.codes[rows], within[TRAIN], within[VALID], seed=seed))
+        codes = found.codes[rows]
+        targets.append(Target(name, found.classes, codes, within[TRAIN], within[VALID], seed=seed, task=found.task))
     if problems:
         raise InputError(*problems)
     return targets
@@ -100,3 +110,43 @@ def _unseen_classes(field: str, labels: Labels, labelled: Mapping[str, IntArray]
             text = f"{field}: {len(absent)} classes are not in {split!r}: {listed(absent)}"
             warnings.warn(text, ProbekitWarning, stacklevel=3)
     return problems
+
+
+def _one_answer(field: str, labels: Labels, labelled: Mapping[str, IntArray]) -> list[Problem]:
+    problems = []
+    for split, part in labelled.items():
+        share = labels.codes[part].mean(axis=0)
+        same = [
+            f"{name}: {'yes' if value else 'no'}"
+            for name, value in zip(labels.classes, share, strict=True)
+            if value in (0, 1)
+        ]
+        if same and split == TRAIN:
+            what = f"{len(same)} labels have one answer only in the training split: {listed(same)}"
+            problems.append(Problem("PK-L01", what, "leave their columns out, or take more training examples", field))
+        elif same and split != VALID:
+            text = f"{field}: {len(same)} labels have one answer only in {split!r}: {listed(same)}"
+            warnings.warn(text, ProbekitWarning, stacklevel=3)
+    return problems
+
+
+def _one_number(field: str, labels: Labels, labelled: Mapping[str, IntArray]) -> list[Problem]:
+    problems = []
+    for split, part in labelled.items():
+        numbers = labels.codes[part]
+        if (numbers == numbers[0]).all():
+            where = "the training split" if split == TRAIN else repr(split)
+            what = f"one number only in {where}: {numbers[0]:g} ({len(part)} examples); R² has no meaning there"
+            problems.append(Problem("PK-L01", what, "take more examples, or leave the factor out", field))
+    train = labels.codes[labelled[TRAIN]]
+    spread, size = float(train.std()), float(np.abs(train).max())
+    if not problems and size * np.finfo(np.float32).eps > _FINE * spread:
+        what = f"the training numbers reach {size:g} and deviate by {spread:.3g}, too little for float32"
+        problems.append(Problem("PK-L26", what, "subtract a constant in the column", field))
+    return problems
+
+
+_FINE = 1e-3
+"""The largest rounding of a prediction, as a share of the numbers' deviation."""
+
+_CHECKS = {"classes": _unseen_classes, "multilabel": _one_answer, "number": _one_number}

@@ -1,145 +1,207 @@
-"""L-BFGS on many softmax regressions at once, preconditioned by a Kronecker model of their Hessians."""
+"""L-BFGS on many heads at once, preconditioned by a Kronecker model of their Hessians."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from probekit.probes.stack import Heads, Metric, like
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from probekit.probes.axes import Axes
     from probekit.probes.design import Design
 
-_HISTORY = 12
+_FEW_COLUMNS = 64
+_CACHED_VALUES = 1 << 20
+_REFRESH = (1, 2, 4, 7, 12)
+_SHORTEST = 13
 
 
-class Heads:
-    """The state of all heads that are still iterating: parameters, logits, history."""
+class Descent:
+    """Moves all heads of a design in lockstep: one pass over X serves them all.
 
-    def __init__(self, X: Design, y: Tensor, classes: int, penalties: Tensor, start: tuple[Tensor, Tensor]) -> None:
-        self.X, self.y, self.classes, self.rows = X, y, classes, len(X)
-        self.penalties = penalties.to(X.dtype)
-        self.W, self.b = (part.to(X.dtype) for part in start)
-        self.Z = self.logits(self.W, self.b)
-        self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=_HISTORY)
-        self.loss, self.P = self.evaluate(self.Z, self.W)
-        self.gradient = self.gradients()
+    A pass is X Wᵀ and Rᵀ X. Both products of an iteration are made while a block of rows is at hand, with the residuals
+    of the full step; a head that must take a shorter one costs the second product again.
 
-    def logits(self, W: Tensor, b: Tensor) -> Tensor:
-        """Shape (heads, classes, rows): the classes' axis is short and must not be the last one."""
-        heads = len(W)
-        return self.X.times(W.reshape(heads * self.classes, -1)).view(heads, self.classes, self.rows) + b.unsqueeze(-1)
+    Args:
+        axes: of X.
+        dtype: of the products with X; parameters are float32, or float64 where the products are.
+        groups: of heads.
+    """
 
-    def evaluate(self, Z: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the objective of each head in float64, and the predicted distributions."""
-        top = Z.amax(dim=1, keepdim=True)
-        # Below e^-60 a share changes nothing but would become a denormal number, which is slow to multiply.
-        P = (Z - top).clamp_min_(-60).exp_()
-        total = P.sum(dim=1, keepdim=True)
-        picked = Z.gather(1, self.y.expand(len(Z), 1, -1))
-        loss = (total.log() + top - picked).mean(dim=(1, 2), dtype=torch.float64)
-        P /= total
-        return loss + self.penalties.double() / 2 * (W.double() ** 2).sum(dim=(1, 2)), P
+    def __init__(self, axes: Axes, dtype: torch.dtype, groups: Sequence[Heads]) -> None:
+        self.X: Design = axes.X
+        self.axes, self.dtype, self.groups = axes, dtype, list(groups)
+        self.passes = 0.0
 
-    def gradients(self) -> Tensor:
-        """Return the gradient of each head, shape (heads, classes, features + 1), the bias last."""
-        heads = len(self.W)
-        residual = self.P  # consumed: the distributions are computed anew at the next point
-        residual.scatter_add_(
-            1, self.y.expand(heads, 1, -1), torch.full_like(self.y, -1, dtype=residual.dtype).expand(heads, 1, -1)
-        )
-        residual /= self.rows
-        gW = (
-            self.X.back(residual.view(heads * self.classes, -1)).view_as(self.W)
-            + self.penalties.view(-1, 1, 1) * self.W
-        )
-        return torch.cat([gW, residual.sum(dim=2).unsqueeze(-1)], dim=2)
+    def restart(self) -> None:
+        """Compute logits, objectives and gradients from the parameters alone."""
+        for heads in self.groups:
+            heads.Z = heads.b.unsqueeze(-1).repeat(1, 1, heads.rows)
+        found = self._sweep([torch.cat([heads.W, 0 * heads.b.unsqueeze(-1)], dim=2) for heads in self.groups])
+        for heads, (losses, gradient) in zip(self.groups, found, strict=True):
+            heads.Z += heads.Zd
+            heads.objective = losses + heads.penalty_terms(heads.W)
+            heads.gradient = heads.with_penalty(gradient, heads.W)
+            heads.metric = None
 
-    def keep(self, mask: Tensor) -> None:
-        """Drop the heads that are done; the others no longer pay for them."""
-        for name in ("W", "b", "Z", "P", "loss", "gradient", "penalties"):
-            setattr(self, name, getattr(self, name)[mask])
-        self.pairs = deque(((s[mask], y[mask], rho[mask]) for s, y, rho in self.pairs), maxlen=_HISTORY)
+    def step(self) -> list[Tensor]:
+        """Move every head along its L-BFGS direction; return, for each group, which heads could not get lower."""
+        for heads in self.groups:
+            if heads.metric is None or heads.steps in _REFRESH or heads.steps % 20 == 0:
+                heads.metric = Metric(heads, self.axes)
+            heads.steps += 1
+        directions = [-_newton_like(heads) for heads in self.groups]
+        found = self._sweep(directions)
+        rates, stuck = [], []
+        for heads, direction, (losses, _) in zip(self.groups, directions, found, strict=True):
+            slope = torch.linalg.vecdot(heads.gradient.flatten(1), direction.flatten(1)).cpu().double()
+            rounding = heads.rounding()
+            rate, reached = _first_rate(heads, direction, slope, losses, rounding)
+            heads.objective = torch.where(rate > 0, reached, heads.objective)
+            rates.append(rate)
+            stuck.append((rate == 0) | (slope > -1e-2 * rounding))
+        shorter = [torch.nonzero((rate > 0) & (rate < 1)).flatten() for rate in rates]
+        again = self._back(shorter, rates) if any(len(one) for one in shorter) else None
+        for place, (heads, direction, (_, gradient)) in enumerate(zip(self.groups, directions, found, strict=True)):
+            if again is not None and len(shorter[place]):
+                gradient[shorter[place].to(gradient.device)] = again[place]
+            heads.move(direction, rates[place], gradient)
+        return stuck
+
+    def _sweep(self, directions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Store each head's change of logits for the full step; return its mean loss and gradient there, unpenalised.
+
+        Args:
+            directions: of each group, shape (heads, columns, axes + 1).
+        """
+        stacked = torch.cat([d[..., :-1].flatten(0, 1) for d in directions]).to(self.dtype)
+        wide = self.groups[0].W.dtype
+        losses = [torch.zeros(len(heads), dtype=torch.float64) for heads in self.groups]
+        gradient = torch.zeros(stacked.shape, dtype=wide, device=stacked.device)
+        biases = torch.zeros(len(stacked), dtype=wide, device=stacked.device)
+        first = 0
+        for block in self.X.blocks(self.dtype, max(256, _CACHED_VALUES // len(stacked))):
+            here = slice(first, first + len(block))
+            # With few columns and with half width, rows first are multiplied faster.
+            rows_first = len(stacked) < _FEW_COLUMNS or self.dtype.itemsize < 4
+            product = (block @ stacked.T).T if rows_first else stacked @ block.T
+            residual = torch.empty(product.shape, dtype=wide, device=product.device)
+            top = 0
+            for place, (heads, direction) in enumerate(zip(self.groups, directions, strict=True)):
+                size = len(heads) * heads.columns
+                part = product[top : top + size].view(len(heads), heads.columns, len(block))
+                moved = heads.Zd[..., here]
+                torch.add(part, direction[..., -1:], out=moved)
+                own = residual[top : top + size].view(part.shape)
+                torch.add(heads.Z[..., here], moved, out=own)
+                losses[place] += heads.sum(heads.loss.residual(own, heads.answers(here)))
+                top += size
+            gradient += residual.to(self.dtype) @ block
+            biases += residual.sum(dim=1)
+            first += len(block)
+        self.passes += 1
+        return self._split(losses, gradient, biases)
+
+    def _split(self, losses: list[Tensor], gradient: Tensor, biases: Tensor) -> list[tuple[Tensor, Tensor]]:
+        found, top = [], 0
+        whole = torch.cat([gradient, biases.unsqueeze(-1)], dim=1).div_(len(self.X))
+        for heads, total in zip(self.groups, losses, strict=True):
+            size = len(heads) * heads.columns
+            found.append((total / len(self.X), whole[top : top + size].view(len(heads), heads.columns, -1)))
+            top += size
+        return found
+
+    def _back(self, chosen: Sequence[Tensor], rates: Sequence[Tensor]) -> list[Tensor]:
+        """Return the unpenalised gradients of some heads of each group, at their shorter steps."""
+        some = []
+        for heads, places, rate in zip(self.groups, chosen, rates, strict=True):
+            there = places.to(heads.Z.device)
+            some.append((there, like(rate[places], heads.Z).view(-1, 1, 1)))
+        width = self.X.shape[1]
+        totals = [
+            torch.zeros(len(places), heads.columns, width + 1, dtype=heads.W.dtype, device=heads.W.device)
+            for heads, places in zip(self.groups, chosen, strict=True)
+        ]
+        first = 0
+        columns = sum(len(places) * heads.columns for heads, places in zip(self.groups, chosen, strict=True))
+        for block in self.X.blocks(self.dtype, max(256, _CACHED_VALUES // columns)):
+            here = slice(first, first + len(block))
+            for heads, (places, rate), total in zip(self.groups, some, totals, strict=True):
+                if not len(places):
+                    continue
+                residual = heads.Z[places][..., here] + rate * heads.Zd[places][..., here]
+                heads.loss.residual(residual, heads.answers(here, places))
+                total[..., :-1] += (residual.flatten(0, 1).to(self.dtype) @ block).view(len(places), heads.columns, -1)
+                total[..., -1] += residual.sum(dim=2)
+            first += len(block)
+        self.passes += 0.5
+        return [total.div_(len(self.X)) for total in totals]
 
 
-class Metric:
-    """The initial inverse Hessian of the heads: their class curvature beside the shared spectrum."""
+def _first_rate(
+    heads: Heads, direction: Tensor, slope: Tensor, losses: Tensor, rounding: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return by how much of its direction each head may move, and its objective there.
 
-    def __init__(self, heads: Heads, axes: Axes) -> None:
-        self.axes = axes
-        self.curvature, self.basis = self._class_curvature(heads)
-        damping = 100 * heads.X.shape[1] / heads.rows * axes.mean
-        self.shift = heads.penalties.unsqueeze(-1) + damping * self.curvature.mean(dim=1, keepdim=True)
-        # The bias has no penalty and its curvature none along equal shifts of all classes.
-        self.bias_shift = 1e-3 * self.curvature.mean(dim=1, keepdim=True)
+    The share is the largest of 1, 1/3, 1/9 ... that lowers the objective enough, 0 where none does.
 
-    @staticmethod
-    def _class_curvature(heads: Heads) -> tuple[Tensor, Tensor]:
-        Z = heads.Z
-        step = max(1, heads.rows // max(4 * heads.classes, 4096))
-        P = torch.softmax(Z[:, :, ::step].double(), dim=1)
-        mean = P.mean(dim=2)
-        S = torch.diag_embed(mean) - P @ P.mT / P.shape[2]
-        values, basis = torch.linalg.eigh(S)
-        return values.clamp_min(0).to(Z.dtype), basis.to(Z.dtype)
-
-    def keep(self, mask: Tensor) -> None:
-        """Drop the heads that are done."""
-        for name in ("curvature", "basis", "shift", "bias_shift"):
-            setattr(self, name, getattr(self, name)[mask])
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the product with a gradient, shape (heads, classes, axes + 1) as it is given."""
-        rotated = self.basis.mT @ gradient
-        weights = self.axes.solve(rotated[..., :-1].contiguous(), self.curvature, self.shift)
-        bias = rotated[..., -1:] / (self.curvature + self.bias_shift).unsqueeze(-1)
-        return self.basis @ torch.cat([weights, bias], dim=2)
-
-
-def take_step(heads: Heads, metric: Metric) -> Tensor:
-    """Move every head along its L-BFGS direction; return which could not get lower."""
-    gradient = heads.gradient
-    direction = -_two_loop(gradient, heads.pairs, metric)
-    slope = (gradient.double() * direction.double()).sum(dim=(1, 2))
-    Zd = heads.logits(direction[..., :-1].contiguous(), direction[..., -1])
-    rate = torch.ones(len(slope), dtype=heads.X.dtype)
-    accepted = torch.zeros(len(slope), dtype=torch.bool)
-    rounding = torch.finfo(heads.X.dtype).eps * heads.loss.abs()
-    for _ in range(25):
-        W = heads.W + rate.view(-1, 1, 1) * direction[..., :-1]
-        Z = heads.Z + rate.view(-1, 1, 1) * Zd
-        loss, P = heads.evaluate(Z, W)
-        accepted = loss <= heads.loss + 1e-4 * rate.double() * slope + rounding
-        if accepted.all():
+    Args:
+        direction: shape (heads, columns, axes + 1).
+        slope: shape (heads,), of the objective along it.
+        losses: shape (heads,), the mean loss at the full step.
+        rounding: shape (heads,), by how much an objective may be wrong.
+    """
+    rate = torch.ones(len(heads), dtype=torch.float64)
+    reached = losses + heads.penalty_terms(heads.W + direction[..., :-1])
+    for attempt in range(_SHORTEST):
+        short = torch.nonzero(~(reached <= heads.objective + 1e-4 * rate * slope + rounding)).flatten()
+        if not len(short):
             break
-        rate = torch.where(accepted, rate, rate / 3)
-    stuck = ~accepted | (slope > -1e-2 * rounding)
-    moved = rate * accepted
-    step = moved.view(-1, 1, 1) * direction
-    if not accepted.all():
-        W = heads.W + step[..., :-1]
-        Z = heads.Z + moved.view(-1, 1, 1) * Zd
-        loss, P = heads.evaluate(Z, W)
-    heads.W, heads.b, heads.Z, heads.loss, heads.P = W, heads.b + step[..., -1], Z, loss, P
-    heads.gradient = heads.gradients()
-    change = heads.gradient - gradient
-    curved = (step.double() * change.double()).sum(dim=(1, 2))
-    rho = torch.where(curved > 1e-30, 1 / curved, torch.zeros_like(curved))
-    heads.pairs.append((step, change, rho.to(heads.X.dtype)))
-    return stuck
+        if attempt == _SHORTEST - 1:
+            rate[short] = 0
+            break
+        rate[short] /= 3
+        there = short.to(heads.Z.device)
+        factor = like(rate[short], heads.Z).view(-1, 1, 1)
+        total = torch.zeros(len(short), dtype=torch.float64)
+        step = max(256, _CACHED_VALUES // (len(short) * heads.columns))
+        for start in range(0, heads.rows, step):
+            here = slice(start, start + step)
+            Z = heads.Z[there][..., here] + factor * heads.Zd[there][..., here]
+            total += heads.sum(heads.loss.values(Z, heads.answers(here, there)))
+        W = heads.W[there] + factor * direction[there][..., :-1]
+        penalty = heads.penalties[short] / 2 * W.flatten(1).pow(2).sum(dim=1).cpu().double()
+        reached[short] = total / heads.rows + penalty
+    return rate, reached
 
 
-def _two_loop(gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, Tensor]], metric: Metric) -> Tensor:
-    """The L-BFGS product of inverse Hessian and gradient (Nocedal & Wright, algorithm 7.4), per head."""
-    q = gradient
-    weights = []
-    for step, change, rho in reversed(pairs):
-        weight = rho.view(-1, 1, 1) * (step * q).sum(dim=(1, 2), keepdim=True)
-        weights.append(weight)
-        q = q - weight * change
-    r = metric(q)
-    for (step, change, rho), weight in zip(pairs, reversed(weights), strict=True):
-        r = r + step * (weight - rho.view(-1, 1, 1) * (change * r).sum(dim=(1, 2), keepdim=True))
-    return r
+def _newton_like(heads: Heads) -> Tensor:
+    """Return the L-BFGS product of inverse Hessian and gradient, shape (heads, columns, axes + 1).
+
+    The compact form of Byrd, Nocedal & Schnabel (Mathematical Programming 63, 1994, theorem 2.2): with R the upper
+    triangle of SᵀY and D its diagonal, both loops of the usual recursion are triangular systems.
+    """
+    assert heads.metric is not None  # noqa: S101 - made before the first step
+    used = len(heads.order)
+    if not used:
+        return heads.metric(heads.gradient)
+    S, Y = heads.S[:, :used].flatten(2), heads.Y[:, :used].flatten(2)
+    g = heads.gradient.flatten(1).unsqueeze(2)
+    order = torch.tensor(heads.order)
+    back = torch.argsort(order)
+    R = heads.SY[:, order][:, :, order].triu()
+    D = R.diagonal(dim1=1, dim2=2).unsqueeze(2).clone()
+    R.diagonal(dim1=1, dim2=2).add_((D == 0).squeeze(2))  # a pair that is none
+    alpha = torch.linalg.solve_triangular(R, (S @ g).cpu().double()[:, order], upper=True)
+    q = g - Y.mT @ like(alpha[:, back], g)
+    r = heads.metric(q.view_as(heads.gradient)).flatten(1).unsqueeze(2)
+    right = D * alpha - (Y @ r).cpu().double()[:, order]
+    rest = torch.linalg.solve_triangular(R.mT, right, upper=False)
+    r = r + S.mT @ like(rest[:, back], g)
+    product: Tensor = r.view_as(heads.gradient)
+    return product

@@ -1,33 +1,38 @@
-"""The training rows that a fit passes over, in memory or read from the store block by block."""
+"""The training rows that a fit passes over, held or read block by block."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from probekit.probes.standardise import rows_at_once
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from probekit.components import FloatArray
+    from probekit.components import FeatureMatrix, IntArray
+    from probekit.probes.standardise import Standardiser
 
-ROWS_AT_ONCE = 1 << 14
-"""Rows that are turned into float64 at a time."""
-_SAMPLE_BYTES = 64 << 20
+READ_AHEAD = 2
+"""Blocks that wait, read and standardised, for the products."""
 
 
 class Design(ABC):
-    """A matrix of standardised rows, as the products that a fit needs.
+    """Standardised rows on a device.
 
     Attributes:
         shape: (rows, features).
-        dtype: of the products.
+        device: where blocks are.
+        streamed: whether each pass reads the rows anew.
     """
 
     shape: tuple[int, int]
-    dtype: torch.dtype
+    device: torch.device
+    streamed: bool
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -37,127 +42,124 @@ class Design(ABC):
         return self.shape[0] * self.shape[1]
 
     @abstractmethod
-    def times(self, weights: Tensor) -> Tensor:
-        """Return weights Xᵀ, shape (k, rows), for weights of shape (k, features)."""
+    def blocks(self, dtype: torch.dtype, at_once: int) -> Iterator[Tensor]:
+        """Give the rows in order.
+
+        Args:
+            dtype: of the blocks.
+            at_once: the most rows of a block.
+        """
 
     @abstractmethod
-    def back(self, residuals: Tensor) -> Tensor:
-        """Return residuals X, shape (k, features), for residuals of shape (k, rows)."""
+    def release(self) -> None:
+        """Drop copies of another dtype."""
 
     @abstractmethod
-    def blocks(self) -> Iterator[Tensor]:
-        """Give the rows in order, up to ``ROWS_AT_ONCE`` at a time."""
-
-    @abstractmethod
-    def sample(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Return at most so many random rows."""
-
-    @abstractmethod
-    def to(self, dtype: torch.dtype) -> Design:
-        """Return the same rows in another dtype."""
-
-    @abstractmethod
-    def turned(self, vectors: Tensor) -> Design:
-        """Return X vectors, for vectors of shape (features, axes) in float64."""
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return some rows in float32; their numbers rise."""
 
 
-class InMemory(Design):
+class Held(Design):
     """Rows that are held.
 
     Args:
-        X: shape (rows, features).
+        X: shape (rows, features), float32 or float64.
     """
+
+    streamed = False
 
     def __init__(self, X: Tensor) -> None:
         self.X = X
-        self.shape = (X.shape[0], X.shape[1])
-        self.dtype = X.dtype
+        self.shape, self.device = (X.shape[0], X.shape[1]), X.device
+        self._cast: dict[torch.dtype, Tensor] = {}
 
-    def times(self, weights: Tensor) -> Tensor:
-        """One product."""
-        return weights @ self.X.T
+    def blocks(self, dtype: torch.dtype, at_once: int) -> Iterator[Tensor]:
+        """Give views of the rows; a half-width copy is kept once it is asked for, a wider one is not."""
+        X = self._narrow(dtype) if dtype.itemsize < self.X.dtype.itemsize else self.X
+        for start in range(0, len(self), at_once):
+            yield X[start : start + at_once].to(dtype)
 
-    def back(self, residuals: Tensor) -> Tensor:
-        """One product."""
-        return residuals @ self.X
+    def gather(self, rows: Tensor) -> Tensor:
+        """Index the rows."""
+        return self.X[rows].float()
 
-    def blocks(self) -> Iterator[Tensor]:
-        """Views of the rows."""
-        for i in range(0, len(self), ROWS_AT_ONCE):
-            yield self.X[i : i + ROWS_AT_ONCE]
+    def release(self) -> None:
+        """Drop the half-width copy."""
+        self._cast.clear()
 
-    def sample(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Gather random rows."""
-        return self.X[torch.randperm(len(self), generator=generator)[:rows]]
-
-    def to(self, dtype: torch.dtype) -> Design:
-        """Convert all rows."""
-        return self if dtype == self.dtype else InMemory(self.X.to(dtype))
-
-    def turned(self, vectors: Tensor) -> Design:
-        """Multiply all rows, in float64 where that is small."""
-        exact = self.numel() <= ROWS_AT_ONCE * 1024
-        return InMemory((self.X.double() @ vectors).to(self.dtype) if exact else self.X @ vectors.to(self.dtype))
+    def _narrow(self, dtype: torch.dtype) -> Tensor:
+        if dtype not in self._cast:
+            self._cast[dtype] = self.X.to(dtype)
+        return self._cast[dtype]
 
 
 class Streamed(Design):
-    """Rows that are read, standardised and turned anew in every pass.
+    """Rows that are read and standardised anew in every pass, by a thread that is a few blocks ahead.
 
     Args:
-        read: gives the standardised rows from start up to stop, float32.
-        shape: (rows, features) of what it gives.
-        vectors: shape (features, axes), what rows are multiplied with; None leaves them as they are.
-        dtype: of the products.
-        rows_at_once: rows of a block.
+        features: of all rows.
+        train: the rows to pass over.
+        scale: standardises them.
+        device: where blocks go.
+        most: rows that are read at a time at most; default: as many as :func:`rows_at_once` says.
     """
+
+    streamed = True
 
     def __init__(
         self,
-        read: Callable[[int, int], FloatArray],
-        shape: tuple[int, int],
-        vectors: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
-        rows_at_once: int = ROWS_AT_ONCE,
+        features: FeatureMatrix,
+        train: IntArray,
+        scale: Standardiser,
+        device: torch.device | str = "cpu",
+        most: int | None = None,
     ) -> None:
-        self._read, self._features, self._vectors, self._rows_at_once = read, shape[1], vectors, rows_at_once
-        self.shape = (shape[0], shape[1] if vectors is None else vectors.shape[1])
-        self.dtype = dtype
+        self._features, self._train, self._scale = features, train, scale
+        self._most = most or rows_at_once(features)
+        self.shape, self.device = (len(train), features.shape[1]), torch.device(device)
 
-    def times(self, weights: Tensor) -> Tensor:
-        """One product a block."""
-        return torch.cat([weights @ block.T for block in self.blocks()], dim=1)
-
-    def back(self, residuals: Tensor) -> Tensor:
-        """The sum of one product a block."""
-        total = torch.zeros(len(residuals), self.shape[1], dtype=self.dtype)
-        for number, block in enumerate(self.blocks()):
-            start = number * self._rows_at_once
-            total.addmm_(residuals[:, start : start + len(block)], block)
-        return total
-
-    def blocks(self) -> Iterator[Tensor]:
+    def blocks(self, dtype: torch.dtype, at_once: int) -> Iterator[Tensor]:
         """Read block by block."""
-        for start in range(0, len(self), self._rows_at_once):
-            block = torch.from_numpy(self._read(start, min(start + self._rows_at_once, len(self)))).to(self.dtype)
-            yield block if self._vectors is None else block @ self._vectors.to(self.dtype)
+        at_once = min(at_once, self._most)
+        starts = list(range(0, len(self), at_once))
 
-    def sample(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Gather random rows of every block, fewer where they are wide."""
-        most = min(rows, max(512, _SAMPLE_BYTES // (4 * self.shape[1])))
-        chosen = torch.randperm(len(self), generator=generator)[:most].sort().values
-        found = []
-        for number, block in enumerate(self.blocks()):
-            start = number * self._rows_at_once
-            here = chosen[(chosen >= start) & (chosen < start + len(block))]
-            found.append(block[here - start].clone())
-        return torch.cat(found)
+        def read(start: int) -> Tensor:
+            rows = self._features.read(self._train[start : start + at_once])
+            return torch.from_numpy(self._scale(rows)).to(dtype=dtype)
 
-    def to(self, dtype: torch.dtype) -> Design:
-        """Convert each block as it is read."""
-        shape = (self.shape[0], self._features)
-        return Streamed(self._read, shape, self._vectors, dtype, self._rows_at_once)
+        if len(starts) == 1:
+            yield read(0).to(self.device)
+            return
+        with ThreadPoolExecutor(1, "probekit-rows") as pool:
+            waiting = [pool.submit(read, start) for start in starts[:READ_AHEAD]]
+            try:
+                for place in range(len(starts)):
+                    block = waiting.pop(0).result()
+                    if place + READ_AHEAD < len(starts):
+                        waiting.append(pool.submit(read, starts[place + READ_AHEAD]))
+                    yield block.to(self.device)
+            finally:
+                for one in waiting:
+                    one.cancel()
 
-    def turned(self, vectors: Tensor) -> Design:
-        """Multiply each block as it is read."""
-        both = vectors if self._vectors is None else self._vectors @ vectors
-        return Streamed(self._read, (self.shape[0], self._features), both, self.dtype, self._rows_at_once)
+    def release(self) -> None:
+        """There are none."""
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Read some rows."""
+        chosen = self._train[rows.cpu().numpy()]
+        found = torch.empty(len(chosen), self.shape[1], device=self.device)
+        for start in range(0, len(chosen), self._most):
+            part = self._features.read(chosen[start : start + self._most])
+            found[start : start + self._most] = torch.from_numpy(self._scale(part))
+        return found
+
+
+def hold(source: Design) -> Held:
+    """Read all rows of a design."""
+    X = torch.empty(source.shape, dtype=torch.float32, device=source.device)
+    first = 0
+    for block in source.blocks(torch.float32, len(source)):
+        X[first : first + len(block)] = block
+        first += len(block)
+    return Held(X)

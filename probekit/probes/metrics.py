@@ -1,4 +1,4 @@
-"""Scores of predictions. Smaller is better for each."""
+"""Scores of predictions: of classes and of yes/no labels smaller is better, of a number a larger R²."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from probekit.components import Array, FloatArray, IntArray
+    from collections.abc import Sequence
+
+    from probekit.components import Array, FloatArray, IntArray, Task
+
+PRIMARY: dict[Task, str] = {"classes": "error", "multilabel": "error", "number": "r2"}
+"""The metric that a probe is judged by."""
+
+NO_FEATURES: dict[Task, str] = {
+    "classes": "the commonest class", "multilabel": "each label's commoner answer", "number": "the mean number",
+}  # fmt: skip
+"""What is always said by who knows the training labels and no features."""
 
 
 def error_rate(logits: FloatArray, codes: IntArray) -> float:
@@ -46,6 +56,63 @@ def losses(logits: FloatArray, codes: IntArray) -> Array:
 def cross_entropy(logits: FloatArray, codes: IntArray) -> float:
     """Return the mean negative log-likelihood in nats."""
     return float(losses(logits, codes).mean())
+
+
+def yes_no_losses(logits: FloatArray, codes: IntArray) -> Array:
+    """Return the binary cross-entropy of each answer in nats, float64.
+
+    Args:
+        logits: of yes, shape (rows, labels).
+        codes: shape (rows, labels), 1 for yes, 0 for no.
+    """
+    return np.asarray(np.logaddexp(0, np.where(codes == 1, -1.0, 1.0) * logits.astype(np.float64)))
+
+
+def score_labels(
+    logits: FloatArray, codes: IntArray, labels: Sequence[str]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Return the scores over all yes/no labels, and those of each by its name.
+
+    ``error``, ``balanced_error`` and ``cross_entropy`` (nats) are means over the labels; ``subset_error`` is the share
+    of rows with any wrong answer.
+
+    Args:
+        logits: of yes, shape (rows, labels); the answer is yes above 0.
+        codes: shape (rows, labels), 1 for yes, 0 for no.
+        labels: their names.
+    """
+    answers = (logits > 0).astype(np.int64)
+    wrong, nats = answers != codes, yes_no_losses(logits, codes)
+    by_label = {
+        name: {
+            "error": float(wrong[:, index].mean()),
+            "balanced_error": balanced_error(answers[:, index], codes[:, index]),
+            "cross_entropy": float(nats[:, index].mean()),
+        }
+        for index, name in enumerate(labels)
+    }
+    metrics = next(iter(by_label.values()))
+    scores = {metric: float(np.mean([one[metric] for one in by_label.values()])) for metric in metrics}
+    return {**scores, "subset_error": float(wrong.any(axis=1).mean())}, by_label
+
+
+def score_numbers(predicted: Array, numbers: Array) -> dict[str, float]:
+    """Return ``r2``, ``rmse`` and ``mae``.
+
+    R² is 1 - (sum of squared errors) ÷ (sum of squared differences from the mean of these very rows): 1 is perfect, 0
+    is what saying their mean reaches, and there is no lower bound.
+
+    Args:
+        predicted: shape (rows,).
+        numbers: shape (rows,), not all alike.
+    """
+    wrong = predicted.astype(np.float64) - numbers
+    squares = wrong**2
+    return {
+        "r2": float(1 - squares.sum() / ((numbers - numbers.mean()) ** 2).sum()),
+        "rmse": float(np.sqrt(squares.mean())),
+        "mae": float(np.abs(wrong).mean()),
+    }
 
 
 def score_all(logits: FloatArray, codes: IntArray, *, distribution: bool = True) -> dict[str, float]:

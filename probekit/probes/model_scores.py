@@ -18,8 +18,11 @@ def classes_of_output(output: ModelOutput, labels: Labels, entries: int) -> IntA
     """Return the factor's class of each entry of the model's output, -1 for an entry that is none of them.
 
     Raises:
-        InputError: ``PK-L24``, the classes cannot be mapped.
+        InputError: ``PK-L24``, the classes cannot be mapped, or the factor has yes/no labels.
     """
+    if labels.task == "multilabel":
+        what = f"the factor {output.factor!r} has yes/no labels, which an argmax does not tell"
+        raise InputError(Problem("PK-L24", what, "name a factor with classes, or a number", "model.output.factor"))
     field = "model.output.classes"
     codes = {name: code for code, name in enumerate(labels.classes)}
     if output.classes_file is not None:
@@ -45,6 +48,19 @@ def classes_of_output(output: ModelOutput, labels: Labels, entries: int) -> IntA
         what = f"no class of the output {listed(names)} is one of the factor's {listed(labels.classes)}"
         raise InputError(Problem("PK-L24", what, field=field))
     return mapped
+
+
+def number_of_output(output: FloatArray, factor: str) -> FloatArray:
+    """Return the number that the model predicts for each row, shape (rows,), of its output, shape (rows, entries).
+
+    Raises:
+        InputError: ``PK-L24``, the output has several entries.
+    """
+    if output.shape[1] != 1:
+        what = f"an output of {output.shape[1]} entries for the number {factor!r}"
+        hint = "name a tensor of one entry an example, or leave output out"
+        raise InputError(Problem("PK-L24", what, hint, "model.output.name"))
+    return output[:, 0]
 
 
 def predict(output: FloatArray, mapped: IntArray) -> IntArray:

@@ -1,122 +1,96 @@
-"""Newton's method for one softmax regression, with the whole Hessian, in float64."""
+"""Newton's method for one head, with its whole Hessian, in float64."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from probekit.probes.losses import SOFTMAX
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from probekit.probes.design import Design
+    from probekit.probes.losses import Answers
 
 _ROWS_AT_ONCE = 4096
+_SHORTEST = 1e-6
 
 
-def newton_step(X: Design, y: Tensor, W: Tensor, b: Tensor, penalty: float) -> tuple[Tensor, Tensor, bool]:
-    """Return W and b after one damped Newton step, and whether the objective fell."""
-    each = torch.arange(len(X))
+def newton_step(X: Design, answers: Answers, W: Tensor, b: Tensor, penalty: float) -> tuple[Tensor, Tensor, bool]:
+    """Return W and b after one damped Newton step, and whether the objective fell.
+
+    Args:
+        X: shape (rows, axes).
+        answers: what is asked of each row.
+        W: shape (columns, axes), float64.
+        b: shape (columns,), float64.
+        penalty: λ.
+    """
+    loss, y = answers.loss, answers.loss.shaped(answers.y)
     # The mean over the classes predicts nothing and costs penalty.
-    params = torch.cat([W - W.mean(dim=0), b.unsqueeze(1)], dim=1)
-
-    def blocks() -> Iterator[Tensor]:
-        for part in X.blocks():
-            for i in range(0, len(part), _ROWS_AT_ONCE):
-                yield torch.nn.functional.pad(part[i : i + _ROWS_AT_ONCE].double(), (0, 1), value=1.0)
-
-    def logits(parameters: Tensor) -> Tensor:
-        return torch.cat([block @ parameters.T for block in blocks()])
+    own = W - W.mean(dim=0) if loss is SOFTMAX else W
+    params = torch.cat([own, b.unsqueeze(1)], dim=1)
 
     def objective(parameters: Tensor) -> float:
-        Z = logits(parameters)
-        return float((torch.logsumexp(Z, 1) - Z[each, y]).mean() + penalty / 2 * (parameters[:, :-1] ** 2).sum())
+        total, first = 0.0, 0
+        for block in _blocks(X):
+            here = slice(first, first + len(block))
+            total += float(loss.values((parameters @ block.T).unsqueeze(0), y[..., here]).sum())
+            first += len(block)
+        return total / len(X) + penalty / 2 * float(parameters[:, :-1].pow(2).sum())
 
-    step, slope = _direction(blocks(), y, params, torch.softmax(logits(params), dim=1), penalty)
+    step, slope = newton_direction(X, answers, params, penalty)
     now, rate = objective(params), 1.0
-    while rate > 1e-6:
+    while rate > _SHORTEST:
         moved = params - rate * step
         if objective(moved) <= now - 1e-4 * rate * slope + 1e-15:
-            return moved[:, :-1], moved[:, -1] - moved[:, -1].mean(), True
+            shift = moved[:, -1].mean() if loss is SOFTMAX else 0.0
+            return moved[:, :-1], moved[:, -1] - shift, True
         rate /= 2
     return W, b, False
 
 
-def _direction(blocks: Iterable[Tensor], y: Tensor, params: Tensor, P: Tensor, penalty: float) -> tuple[Tensor, float]:
-    """Return the inverse Hessian's product with the gradient, shape (classes, axes + 1), and its slope.
+def _blocks(X: Design) -> Iterator[Tensor]:
+    """Give the rows in float64, each with a one at its end."""
+    for block in X.blocks(torch.float64, _ROWS_AT_ONCE):
+        yield torch.nn.functional.pad(block, (0, 1), value=1.0)
+
+
+def newton_direction(X: Design, answers: Answers, params: Tensor, penalty: float) -> tuple[Tensor, float]:
+    """Return the inverse Hessian's product with the gradient, shape (columns, axes + 1), and its slope.
 
     Args:
-        blocks: the rows, each with a one at its end.
-        y: shape (rows,).
-        params: shape (classes, axes + 1), whose mean over the classes is 0.
-        P: predicted distributions, shape (rows, classes).
+        X: shape (rows, axes).
+        answers: what is asked of each row.
+        params: W with b as its last column, shape (columns, axes + 1), float64.
         penalty: λ.
     """
-    classes, size = params.shape
-    # Two classes have opposite rows: half the difference of the two is all there is to solve for.
-    mix = (
-        torch.tensor([[-0.5], [0.5]], dtype=torch.float64) if classes == 2 else torch.eye(classes, dtype=torch.float64)
-    )
-    kinds = mix.shape[1]
-    hessian = torch.zeros(kinds * size, kinds * size, dtype=torch.float64)
-    gradient = torch.zeros(classes, size, dtype=torch.float64)
+    columns, size = params.shape
+    y = answers.loss.shaped(answers.y)
+    hessian = torch.zeros(columns * size, columns * size, dtype=torch.float64)
+    gradient = torch.zeros(columns, size, dtype=torch.float64)
     first = 0
-    for block in blocks:
-        rows = torch.arange(len(block))
-        part = P[first : first + len(block)]
-        own = part @ mix
-        scaled = (own.unsqueeze(2) * block.unsqueeze(1)).flatten(1)
-        hessian.addmm_(scaled.T, scaled, alpha=-1 / len(y))
-        spread = part @ mix**2
-        for k in range(kinds):
+    for block in _blocks(X):
+        Z = params @ block.T
+        if answers.loss is SOFTMAX:
+            part = torch.softmax(Z, dim=0).T
+            scaled = (part.unsqueeze(2) * block.unsqueeze(1)).flatten(1)
+            hessian.addmm_(scaled.T, scaled, alpha=-1 / len(X))
+            spread = part
+        else:
+            spread = answers.loss.second(Z).T
+        for k in range(columns):
             place = slice(k * size, (k + 1) * size)
-            hessian[place, place].addmm_(block.T, spread[:, k : k + 1] * block, alpha=1 / len(y))
-        residual = part.clone()
-        residual[rows, y[first : first + len(block)]] -= 1
-        gradient += residual.T @ block / len(y)
+            hessian[place, place].addmm_(block.T, spread[:, k : k + 1] * block, alpha=1 / len(X))
+        answers.loss.residual(Z.unsqueeze(0), y[..., first : first + len(block)])
+        gradient += Z @ block / len(X)
         first += len(block)
     gradient[:, :-1] += penalty * params[:, :-1]
-    ridge = (mix**2).sum(dim=0).unsqueeze(1) * torch.full((kinds, size), penalty, dtype=torch.float64)
-    ridge[:, -1] = 1e-12  # an equal shift of all biases changes nothing
+    ridge = torch.full((columns, size), penalty, dtype=torch.float64)
+    ridge[:, -1] = 1e-12  # an equal shift of all biases of a softmax changes nothing
     hessian.diagonal().add_(ridge.flatten())
-    step = mix @ torch.linalg.solve(hessian, (mix.T @ gradient).flatten()).view(kinds, size)
+    step = torch.linalg.solve(hessian, gradient.flatten()).view(columns, size)
     return step, float((gradient * step).sum())
-
-
-def solve_bias(Z: Tensor, y: Tensor, start: Tensor) -> tuple[Tensor, float]:
-    """Return the b that minimises the mean cross-entropy of Z + b, and what its last gradient leaves open, in nats.
-
-    Args:
-        Z: logits without bias, shape (classes, rows), float64.
-        y: shape (rows,).
-        start: shape (classes,).
-    """
-    classes, rows = Z.shape
-    share = torch.bincount(y, minlength=classes).double() / rows
-    picked = Z[y, torch.arange(rows)].mean()
-    b = start - start.mean()
-
-    def loss_of(bias: Tensor) -> float:
-        return float(torch.logsumexp(Z + bias.unsqueeze(-1), 0).mean() - picked - share @ bias)
-
-    loss, residue = loss_of(b), math.inf
-    for _ in range(50):
-        P = torch.softmax(Z + b.unsqueeze(-1), dim=0)
-        mean = P.mean(dim=1)
-        gradient = mean - share
-        # The Hessian is singular along equal shifts of all classes, where the gradient has no part.
-        hessian = torch.diag(mean) - P @ P.T / rows + torch.full((classes, classes), 1 / classes, dtype=Z.dtype)
-        hessian += torch.eye(classes, dtype=Z.dtype) * 1e-14
-        step = torch.linalg.solve(hessian, gradient)
-        residue = float(gradient @ step)
-        if residue <= 1e-16:
-            break
-        rate = 1.0
-        while rate > 1e-8 and loss_of(b - rate * step) > loss - 1e-4 * rate * residue + 1e-15:
-            rate /= 2
-        b = b - rate * step
-        b = b - b.mean()
-        loss = loss_of(b)
-    return b, max(residue, 0.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from probekit.components import FittedReduction, LearnedReduction, Reduction, Tap
+from probekit.components import FittedReduction, LearnedReduction, LinearMap, Reduction, Tap
 from probekit.errors import InputError, Problem
 from probekit.hookspecs import hookimpl
 from probekit.reductions.data_free import FlattenReduction
@@ -48,17 +48,21 @@ class PcaReduction(LearnedReduction):
         from sklearn.decomposition import PCA
 
         if features.shape[1] <= self.features:
-            return lambda rows: rows
+            return _AsItIs(np.eye(features.shape[1]), np.zeros(features.shape[1]))
         if len(features) < self.features:
             what = f"pca of {self.features} components needs as many training rows, got {len(features)}"
             raise InputError(Problem("PK-L14", what, "set fewer features", "reduction.features"))
         pca = PCA(self.features, svd_solver="auto", random_state=self.seed).fit(features)
+        directions = pca.components_.astype(np.float64)
+        return LinearMap(directions, -directions @ pca.mean_.astype(np.float64))
 
-        def transform(rows: FloatArray) -> FloatArray:
-            projected: FloatArray = pca.transform(rows).astype(np.float32)
-            return projected
 
-        return transform
+class _AsItIs(LinearMap):
+    """Keeps all features."""
+
+    def __call__(self, features: FloatArray) -> FloatArray:
+        """Give them back without a product."""
+        return features
 
 
 @hookimpl

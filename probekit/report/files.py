@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from probekit.components import Report
 from probekit.hookspecs import hookimpl
+from probekit.report.page import path_text
 
 if TYPE_CHECKING:
     from probekit.results import RunResult
@@ -25,24 +26,43 @@ class CsvReport(Report):
         writer = csv.writer(stream, lineterminator="\n")
         metrics = sorted({(metric, split) for p in result.probes for metric, by in p.scores.items() for split in by})
         splits = list(dict.fromkeys(split for p in result.probes for split in p.rows))
+        ranges = sorted({(metric, split) for p in result.probes for metric, by in p.intervals.items() for split in by})
+        labels = list(dict.fromkeys(name for p in result.probes for name in p.by_label))
         identity = ["model", "checkpoint", "tap", "reduction", "factor", "probe", "control", "seed"]
         numbers = ["penalty", "features_raw", "features_used", "seconds"]
-        writer.writerow(
-            [
-                *identity,
-                *(f"{m}.{s}" for m, s in metrics),
-                *numbers,
-                *(f"rows.{s}" for s in splits),
-                "certificate",
-                "gap",
-            ]
-        )
+        fit = ["grown", "end", "heads", "passes", "preconditioner", "device", "streamed", "reason"]
+        header = [
+            *identity,
+            *(f"{metric}.{split}" for metric, split in metrics),
+            *numbers,
+            *(f"rows.{split}" for split in splits),
+            "certificate",
+            "gap",
+            "task",
+            "primary",
+            *(f"{metric}.{split}.{end}" for metric, split in ranges for end in ("low", "high")),
+            *(f"{value}.{name}" for name in labels for value in (*(f"error.{split}" for split in splits), "penalty")),
+            "fit.path",
+            *(f"fit.{name}" for name in fit),
+            "fit.notes",
+        ]
+        writer.writerow([_inert(cell) for cell in header])
         for p in result.probes:
             cells = [getattr(p, name) for name in identity]
             cells += [p.scores.get(metric, {}).get(split) for metric, split in metrics]
             cells += [getattr(p, name) for name in numbers]
             cells += [p.rows.get(split) for split in splits]
-            writer.writerow([_inert(cell) for cell in [*cells, p.certificate.status, p.certificate.gap]])
+            cells += [p.certificate.status, p.certificate.gap, p.task, p.primary]
+            for metric, split in ranges:
+                interval = p.intervals.get(metric, {}).get(split)
+                cells += [interval and interval.low, interval and interval.high]
+            for name in labels:
+                label = p.by_label.get(name)
+                cells += [label and label.scores["error"].get(split) for split in splits] + [label and label.penalty]
+            cells += ["" if p.fit is None else path_text(p.fit.path)]
+            cells += [None if p.fit is None else getattr(p.fit, name) for name in fit]
+            cells += ["" if p.fit is None else "; ".join(p.fit.notes)]
+            writer.writerow([_inert(cell) for cell in cells])
         return stream.getvalue()
 
 

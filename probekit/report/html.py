@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from probekit.components import Report
 from probekit.hookspecs import hookimpl
-from probekit.report.page import clean, percent, tables
+from probekit.report.page import clean, path_text, percent, shown, shown_range, tables
 
 if TYPE_CHECKING:
     from probekit.results import RunResult
@@ -27,7 +27,9 @@ class HtmlReport(Report):
             loader=jinja2.PackageLoader("probekit.report"), autoescape=True, undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        environment.filters |= {"percent": percent, "clean": clean}
+        environment.filters |= {
+            "percent": percent, "clean": clean, "shown": shown, "shown_range": shown_range, "path_text": path_text,
+        }  # fmt: skip
         facts = {key: result.provenance[key] for key in ("models", "labels", "splits", "seeds", "packages", "plugins")}
         return environment.get_template("report.html").render(
             result=result,

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from probekit.results import headline
+
 if TYPE_CHECKING:
-    from probekit.results import ModelResult, ProbeResult, RunResult
+    from probekit.results import IntervalRecord, ModelResult, PathPointRecord, ProbeResult, RunResult
 
 BINS = 11
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class LabelCell:
+    """One yes/no label of a probe: its test error, its λ, and its colour as in :class:`Row`."""
+
+    error: float
+    penalty: float | None
+    bin: int
 
 
 @dataclass(frozen=True)
@@ -19,15 +30,21 @@ class Row:
 
     Args:
         probe: its result.
-        share: test error ÷ baseline, clipped to [0, 1].
+        scores: its primary metric on train, valid and test.
+        share: test error ÷ baseline, of a number 1 - R², clipped to [0, 1].
         bin: 0 (as bad as the baseline) to 10 (no error), for colours.
-        best: it has the smallest valid error of its table.
+        best: it is the best of its table on valid.
+        interval: of the metric on test, None where there is none.
+        labels: of yes/no labels: each one's cell.
     """
 
     probe: ProbeResult
+    scores: dict[str, float]
     share: float
     bin: int
     best: bool
+    interval: IntervalRecord | None
+    labels: list[LabelCell]
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,11 @@ class Table:
     Args:
         title: what tells this table from the others; empty when it is the only one.
         factor: the label factor.
+        metric: the primary metric: ``error`` or ``r2``.
         rows: in depth order.
-        baseline: test error of always saying the commonest class.
+        baseline: the metric on test of what knows the training labels alone.
+        always: what that always says.
+        labels: of yes/no labels: their names and the baseline of each.
         tested: labelled feature rows of the test split.
         own: the model's own result, None when there is none.
         verdict: one sentence made from the numbers.
@@ -46,8 +66,11 @@ class Table:
 
     title: str
     factor: str
+    metric: str
     rows: list[Row]
     baseline: float
+    always: str
+    labels: list[tuple[str, float]]
     tested: int
     own: ModelResult | None
     verdict: str
@@ -71,6 +94,43 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def shown(value: float, metric: str) -> str:
+    """Return a value of a primary metric: a share as %, R² with three decimals.
+
+    >>> shown(0.0123, "error"), shown(0.98765, "r2"), shown(-1234.5, "r2")
+    ('1.2 %', '0.988', '-1.23e+03')
+    """
+    if metric == "error":
+        return percent(value)
+    text = f"{value:.3f}" if value > -100 else f"{value:.3g}"
+    return text.removeprefix("-") if text == "-0.000" else text
+
+
+def shown_range(interval: IntervalRecord, metric: str) -> str:
+    """Return an interval as text.
+
+    >>> from probekit.results import IntervalRecord
+    >>> shown_range(IntervalRecord(low=0.5, high=0.75, kind="percentile_bootstrap", over="examples", n=9), "r2")
+    '0.500 to 0.750'
+    """
+    return f"{shown(interval.low, metric)} to {shown(interval.high, metric)}"
+
+
+def path_text(path: list[PathPointRecord]) -> str:
+    """Return every λ of a path with its loss on valid, in the path's order.
+
+    >>> from probekit.results import PathPointRecord
+    >>> point = {"penalty": 0.1, "objective": 1, "gap": 0, "valid_loss": 0.52, "valid_error": None}
+    >>> path_text([PathPointRecord(**point, status="missed")])
+    '0.1: 0.52 (missed)'
+    """
+    points = []
+    for point in path:
+        loss = "no loss" if point.valid_loss is None else f"{point.valid_loss:.4g}"
+        points.append(f"{point.penalty:.3g}: {loss}{' (missed)' if point.status == 'missed' else ''}")
+    return " · ".join(points)
+
+
 def tables(result: RunResult) -> list[Table]:
     """Return one table per model, checkpoint, factor, control and probe, in the order of the result."""
     groups: dict[tuple[str, str | None, str, str, str | None], list[ProbeResult]] = {}
@@ -86,39 +146,68 @@ def tables(result: RunResult) -> list[Table]:
 
 
 def _table(result: RunResult, title: str, probes: list[ProbeResult]) -> Table:
-    factor, baseline = probes[0].factor, result.baseline(probes[0].factor)
+    factor, metric = probes[0].factor, probes[0].primary
+    baseline = result.baseline(factor)
     ranked = [probe for probe in probes if probe.certificate.status != "missed"]
-    best = min(ranked, key=lambda probe: probe.error["valid"], default=None)
+    sign = -1 if metric == "r2" else 1
+    best = min(ranked, key=lambda probe: sign * probe.headline()["valid"], default=None)
+    by_label = result.label_baselines(factor)
     rows = []
     for probe in probes:
-        share = min(probe.error["test"] / baseline, 1.0) if baseline > 0 else 1.0
-        rows.append(Row(probe, share, round((1 - share) * (BINS - 1)), probe is best))
+        scores = probe.headline()
+        share = _share(scores["test"], baseline, metric)
+        cells = []
+        for name, chance in by_label.items():
+            error = headline(probe.by_label[name].scores["error"])["test"]
+            cells.append(LabelCell(error, probe.by_label[name].penalty, _bin(_share(error, chance, metric))))
+        rows.append(Row(probe, scores, share, _bin(share), probe is best, probe.interval(), cells))
     whose = (probes[0].model, probes[0].checkpoint, factor)
     own = next((one for one in result.model if (one.model, one.checkpoint, one.factor) == whose), None)
-    tested = result.test_rows(factor)
-    return Table(
-        title,
-        factor,
-        rows,
-        baseline,
-        tested,
-        own,
-        _verdict(
-            best, baseline, own, f"{tested:,} test {result.unit()}", several=len({p.reduction for p in probes}) > 1
-        ),
+    always = _ALWAYS[probes[0].task]
+    table = Table(
+        title, factor, metric, rows, baseline, always, list(by_label.items()), result.test_rows(factor), own, ""
     )
+    several = len({probe.reduction for probe in probes}) > 1
+    return replace(table, verdict=_verdict(table, best, result.unit(), several=several))
 
 
-def _verdict(best: ProbeResult | None, baseline: float, own: ModelResult | None, tested: str, *, several: bool) -> str:
+_ALWAYS = {
+    "classes": "always saying the commonest class",
+    "multilabel": "always giving each label's commoner answer",
+    "number": "always saying the mean",
+}
+
+
+def _share(value: float, baseline: float, metric: str) -> float:
+    """Return how much of the baseline's error is left, in [0, 1]."""
+    if metric == "r2":
+        return min(max(1 - value, 0.0), 1.0)
+    return min(value / baseline, 1.0) if baseline > 0 else 1.0
+
+
+def _bin(share: float) -> int:
+    return round((1 - share) * (BINS - 1))
+
+
+def _verdict(table: Table, best: ProbeResult | None, unit: str, *, several: bool) -> str:
     if best is None:
         return "No probe reached its optimum, so none is ranked."
+    metric, test = table.metric, best.headline()["test"]
     place = f"{best.tap} ({best.reduction})" if several else best.tap
-    wrong = f"{percent(best.error['test'])} of {tested} wrong"
-    chance = f"always saying the commonest class gives {percent(baseline)}"
-    if best.error["test"] >= baseline:
-        chosen = f"the one chosen on valid, at {place}, {wrong}"
+    rows = f"{table.tested:,} test {unit}"
+    if metric == "r2":
+        interval = best.interval()
+        sure = "" if interval is None else f" ({100 * interval.level:g} % interval {shown_range(interval, metric)})"
+        reached = f"R² {shown(test, metric)}{sure} on {rows}"
+    elif best.task == "multilabel":
+        reached = f"{shown(test, metric)} of the answers for {rows} wrong, over {len(table.labels)} labels"
+    else:
+        reached = f"{shown(test, metric)} of {rows} wrong"
+    chance = f"{table.always} gives {shown(table.baseline, metric)}"
+    if not best.beats(table.baseline):
+        chosen = f"the one chosen on valid, at {place}, {reached}"
         return f"No probe for {best.factor} does better than chance: {chance}; {chosen}."
-    text = f"The best probe for {best.factor}, chosen on valid, is at {place}: {wrong}, where {chance}"
-    if own is not None:
-        text += f" and the model itself {percent(own.error['test'])}"
+    text = f"The best probe for {best.factor}, chosen on valid, is at {place}: {reached}, where {chance}"
+    if table.own is not None:
+        text += f" and the model itself {shown(table.own.headline()['test'], metric)}"
     return f"{text}."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from probekit.components import Report
 from probekit.hookspecs import hookimpl
-from probekit.report.page import clean, percent, tables
+from probekit.report.page import clean, shown, shown_range, tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +45,8 @@ def _print(console: Console, table: Table) -> None:
 
     several = len({row.probe.reduction for row in table.rows}) > 1
     # What matters least goes first where the terminal is narrow: the bars, then the fit's own numbers.
-    bars, numbers = console.width >= 76, console.width >= 52
+    ranges = any(row.interval for row in table.rows) and console.width >= 64
+    bars, numbers = console.width >= (96 if ranges else 76), console.width >= 52
     grid = Grid(title=clean(table.title) or None, title_justify="left", box=None, pad_edge=False)
     grid.add_column("tap", overflow="fold", min_width=8)
     if several:
@@ -53,10 +54,12 @@ def _print(console: Console, table: Table) -> None:
     if numbers:
         grid.add_column("features", justify="right", no_wrap=True)
         grid.add_column("λ", justify="right", no_wrap=True)
-    grid.add_column("valid", justify="right", no_wrap=True)
+    grid.add_column("R² valid" if table.metric == "r2" else "valid", justify="right", no_wrap=True)
     grid.add_column("test", justify="right", no_wrap=True)
+    if ranges:
+        grid.add_column("95 % interval", no_wrap=True)
     if bars:
-        grid.add_column("error ÷ baseline", no_wrap=True)
+        grid.add_column("1 - R²" if table.metric == "r2" else "error ÷ baseline", no_wrap=True)
     for row in table.rows:
         probe = row.probe
         full = round(row.share * _BAR)
@@ -66,7 +69,9 @@ def _print(console: Console, table: Table) -> None:
         cells = [Text(clean(probe.tap) + missed, style)]
         cells += [Text(clean(probe.reduction))] if several else []
         cells += [Text(str(probe.features_used)), Text(penalty)] if numbers else []
-        cells += [Text(percent(probe.error["valid"])), Text(percent(probe.error["test"]), style)]
+        cells += [Text(shown(row.scores["valid"], table.metric)), Text(shown(row.scores["test"], table.metric), style)]
+        if ranges:
+            cells.append(Text(shown_range(row.interval, table.metric) if row.interval else ""))
         if bars:
             cells.append(Text("█" * full + "·" * (_BAR - full), "green" if row.share < 0.5 else "red"))
         grid.add_row(*cells)

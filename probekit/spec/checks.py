@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from probekit.errors import nearest
+from probekit.errors import listed, nearest
 from probekit.spec.messages import Found, found
 
 if TYPE_CHECKING:
@@ -61,8 +61,34 @@ def _factors(tree: Tree) -> Iterator[Found]:
         if isinstance(output, dict):
             wanted.append(((*path, "output", "factor"), output.get("factor")))
     for path, name in wanted:
-        if isinstance(factors, dict) and isinstance(name, str) and name not in factors:
+        if not isinstance(factors, dict) or not isinstance(name, str):
+            continue
+        if name not in factors:
             yield found(path, "PK-Y26", f"no label factor {name!r}", f"{nearest(name, factors)} (in 'labels')")
+            continue
+        kind = factors[name].get("kind") if isinstance(factors[name], dict) else None
+        if kind in ("multilabel", "number") and path[-1] == "stratify":
+            what = f"the factor {name!r} is a {kind}: it has no classes"
+            yield found(path, "PK-L27", what, _without(factors, "multilabel", "number"))
+        elif kind == "multilabel":
+            what = f"the factor {name!r} is a multilabel: the model's argmax tells no yes/no labels"
+            yield found(path, "PK-L24", what, _without(factors, "multilabel"))
+        elif kind == "number":
+            yield from _classes_of_a_number(tree, path, name)
+
+
+def _classes_of_a_number(tree: Tree, path: Path, name: str) -> Iterator[Found]:
+    for model, backend in _mappings(tree, "model"):
+        if (*model, "output", "factor") == path:
+            for key in ("classes", "classes_file"):
+                if backend["output"].get(key) is not None:
+                    what = f"the factor {name!r} is a number, which has no classes"
+                    yield found((*path[:-1], key), "PK-Y29", what, "leave the key out", at_key=True)
+
+
+def _without(factors: Tree, *kinds: str) -> str:
+    fit = [name for name, one in factors.items() if isinstance(one, dict) and one.get("kind") not in kinds]
+    return f"name another factor: {listed(fit)}, or leave the key out" if fit else "leave the key out"
 
 
 def _reductions(tree: Tree) -> Iterator[Found]:

@@ -285,4 +285,7 @@ def test_digits_are_scikit_learns() -> None:
     assert (image.reshape(1797, 64) * 16).tolist() == digits.data.tolist()
     assert examples.columns["label"].tolist() == digits.target.tolist()
     assert examples.columns["half"].tolist() == ["odd" if n % 2 else "even" for n in range(1797)]
+    np.testing.assert_allclose(examples.columns["ink"], digits.data.mean(axis=1) / 16)
+    assert examples.columns["odd"].tolist() == [digit % 2 == 1 for digit in digits.target]
+    assert examples.columns["loop"].tolist() == [digit in (0, 6, 8, 9) for digit in digits.target]
     assert examples.columns["id"].tolist() == [str(n) for n in range(1797)]

@@ -138,7 +138,9 @@ def test_the_facts_of_labels_are_counts_by_split() -> None:
     expected = {name: [count["a"], count["b"]] for name, count in counts.items()}
     errors = {name: b / (a + b) for name, (a, b) in expected.items()}
     assert asked.label_facts(asked.targets[0]) == {
+        "task": "classes",
         "classes": ["a", "b"],
+        "rows": {name: sum(count) for name, count in [*expected.items(), ("test", expected["one"])]},
         "counts": {**expected, "test": expected["one"]},
         "baseline": pytest.approx({**errors, "test": errors["one"]}),
     }

@@ -1,4 +1,6 @@
-"""The products of a design, held or read block by block, against NumPy in float64."""
+"""Training rows that are held, and such that are read in every pass."""
+
+import threading
 
 import numpy as np
 import pytest
@@ -7,140 +9,134 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.components import ArrayMatrix
-from probekit.probes import design as design_module
-from probekit.probes.design import InMemory, Streamed
-
-KINDS = ["held", "read"]
+from probekit.probes.design import READ_AHEAD, Held, Streamed, hold
+from probekit.probes.standardise import Standardiser
 
 
-def made(kind, X, rows_at_once=5):
-    """Return a design of float32 rows."""
-    if kind == "held":
-        return InMemory(torch.from_numpy(X.copy()))
-    return Streamed(lambda start, stop: X[start:stop].copy(), X.shape, rows_at_once=rows_at_once)
+class Noted(ArrayMatrix):
+    """Notes which rows are read, and waits where it is asked to."""
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.reads = []
+
+    def read(self, rows):
+        self.reads.append(np.asarray(rows).tolist())
+        return super().read(rows)
+
+
+def streamed(X, train=None, most=None):
+    matrix = Noted(X)
+    train = np.arange(len(X)) if train is None else train
+    scale = Standardiser(ArrayMatrix(X), train)
+    return Streamed(matrix, train, scale, most=most), matrix, scale
 
 
 @st.composite
 def problems(draw):
-    """Give rows, a block size, and a matrix that turns the rows or None."""
-    rows, features, axes = (draw(st.integers(1, most)) for most in (12, 6, 6))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    X = rng.standard_normal((rows, features)).astype(np.float32)
-    vectors = rng.standard_normal((features, axes)) if draw(st.booleans()) else None
-    return X, draw(st.integers(1, 14)), vectors, rng
+    rows, features = draw(st.integers(1, 40)), draw(st.integers(1, 4))
+    X = np.random.default_rng(draw(st.integers(0, 99))).standard_normal((rows, features)).astype(np.float32)
+    train = np.array(sorted(draw(st.sets(st.integers(0, rows - 1), min_size=1))))
+    return X, train, draw(st.integers(1, 50)), draw(st.integers(1, 50))
 
 
-def expected(X, vectors):
-    return X.astype(np.float64) if vectors is None else X.astype(np.float64) @ vectors
-
-
-def turned(one, vectors):
-    return one if vectors is None else one.turned(torch.from_numpy(vectors))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@settings(deadline=None, max_examples=40)
-@given(problem=problems(), count=st.integers(1, 4))
-def test_the_products_are_those_of_the_whole_matrix(kind, dtype, problem, count):
-    X, rows_at_once, vectors, rng = problem
-    one, truth = turned(made(kind, X, rows_at_once), vectors).to(dtype), expected(X, vectors)
-    weights, residuals = rng.standard_normal((count, truth.shape[1])), rng.standard_normal((count, len(X)))
-    assert (one.shape, one.dtype, len(one), one.numel()) == (truth.shape, dtype, len(X), truth.size)
-    for product, wanted in [
-        (one.times(torch.from_numpy(weights).to(dtype)), weights @ truth.T),
-        (one.back(torch.from_numpy(residuals).to(dtype)), residuals @ truth),
-    ]:
-        assert product.dtype == dtype
-        np.testing.assert_allclose(product.numpy(), wanted, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @settings(deadline=None, max_examples=40)
 @given(problem=problems())
-def test_the_blocks_are_all_rows_in_order(kind, problem):
-    X, rows_at_once, vectors, _ = problem
-    blocks = list(turned(made(kind, X, rows_at_once), vectors).blocks())
-    np.testing.assert_allclose(torch.cat(blocks).numpy(), expected(X, vectors), rtol=1e-4, atol=1e-4)
-    if kind == "read":
-        assert all(len(block) == rows_at_once for block in blocks[:-1])
-        assert 1 <= len(blocks[-1]) <= rows_at_once
+def test_blocks_are_all_rows_in_order(dtype, problem):
+    X, train, at_once, most = problem
+    one, matrix, scale = streamed(X, train, most)
+    truth = torch.from_numpy(scale(X[train]))
+    for design, limit in ((one, min(at_once, most)), (Held(truth), at_once)):
+        blocks = list(design.blocks(dtype, at_once))
+        assert {block.dtype for block in blocks} == {dtype}
+        assert all(len(block) == limit for block in blocks[:-1])
+        assert torch.equal(torch.cat(blocks), truth.to(dtype))
+        assert (design.shape, len(design), design.numel()) == (truth.shape, len(train), truth.numel())
+    assert [row for rows in matrix.reads for row in rows] == train.tolist()
 
 
-def test_the_blocks_of_held_rows_are_bounded_too(monkeypatch):
-    monkeypatch.setattr(design_module, "ROWS_AT_ONCE", 4)
-    assert [len(block) for block in made("held", np.ones((10, 2), np.float32)).blocks()] == [4, 4, 2]
-
-
-@settings(deadline=None, max_examples=30)
-@given(problem=problems(), more=st.integers(1, 4))
-def test_turning_twice_is_turning_by_the_product(problem, more):
-    X, rows_at_once, vectors, rng = problem
-    first = np.eye(X.shape[1]) if vectors is None else vectors
-    second = rng.standard_normal((first.shape[1], more))
-    for kind in KINDS:
-        one = made(kind, X, rows_at_once).turned(torch.from_numpy(first)).turned(torch.from_numpy(second))
-        assert one.shape == (len(X), more)
-        found = torch.cat(list(one.blocks())).numpy()
-        np.testing.assert_allclose(found, expected(X, first @ second), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=40)
-@given(problem=problems(), rows=st.integers(1, 20), seed=st.integers(0, 99))
-def test_a_sample_is_that_many_different_rows_and_the_same_for_the_same_seed(kind, problem, rows, seed):
-    X, rows_at_once, _, _ = problem
-    one = made(kind, X, rows_at_once)
-    first, again = (one.sample(rows, torch.Generator().manual_seed(seed)) for _ in range(2))
-    assert torch.equal(first, again)
-    assert len(first) == min(rows, len(X))
-    left = X.tolist()
-    for row in first.tolist():
-        left.remove(row)  # fails where a row comes twice
+@given(problem=problems(), data=st.data())
+def test_some_rows_are_those_of_the_whole(problem, data):
+    X, train, _, most = problem
+    one, matrix, scale = streamed(X, train, most)
+    rows = torch.tensor(sorted(data.draw(st.sets(st.integers(0, len(train) - 1), min_size=1))))
+    truth = torch.from_numpy(scale(X[train]))
+    assert torch.equal(one.gather(rows), truth[rows])
+    assert torch.equal(Held(truth).gather(rows), truth[rows])
+    assert torch.equal(Held(truth.double()).gather(rows), truth[rows])
+    assert max(map(len, matrix.reads)) <= most
 
 
-def test_both_kinds_sample_the_same_rows():
-    X = np.arange(60, dtype=np.float32).reshape(20, 3)
-    held, read = (made(kind, X).sample(8, torch.Generator().manual_seed(3)) for kind in KINDS)
-    assert sorted(held.tolist()) == read.tolist()
+@settings(deadline=None, max_examples=20)
+@given(problem=problems())
+def test_what_is_held_is_what_was_read(problem):
+    X, train, _, most = problem
+    one, matrix, scale = streamed(X, train, most)
+    assert torch.equal(hold(one).X, torch.from_numpy(scale(X[train])))
+    assert sum(map(len, matrix.reads)) == len(train)
 
 
-def test_a_sample_of_turned_rows_is_turned():
-    X = np.arange(60, dtype=np.float32).reshape(20, 3)
-    vectors = torch.tensor([[2.0], [0.0], [0.0]], dtype=torch.float64)
-    for kind in KINDS:
-        sample = made(kind, X).turned(vectors).sample(20, torch.Generator().manual_seed(0))
-        assert sorted(sample[:, 0].tolist()) == (2 * X[:, 0]).tolist()
+def test_a_half_width_copy_is_kept_until_it_is_released():
+    one = Held(torch.randn(10, 3, generator=torch.Generator().manual_seed(0)))
+    first, again = (next(one.blocks(torch.bfloat16, 10)) for _ in range(2))
+    assert first.data_ptr() == again.data_ptr()
+    assert next(one.blocks(torch.float32, 10)).data_ptr() == one.X.data_ptr()
+    one.release()
+    assert torch.equal(next(one.blocks(torch.bfloat16, 10)), first)
 
 
-def test_wide_rows_are_sampled_fewer_at_a_time(monkeypatch):
-    X = np.ones((2000, 4), dtype=np.float32)
-    monkeypatch.setattr(design_module, "_SAMPLE_BYTES", 600 * 4 * 4)
-    assert len(made("read", X, 100).sample(1000, torch.Generator())) == 600
-    monkeypatch.setattr(design_module, "_SAMPLE_BYTES", 0)
-    assert len(made("read", X, 100).sample(1000, torch.Generator())) == 512
+def test_a_few_blocks_are_read_ahead_and_no_more():
+    X = np.zeros((100, 2), np.float32)
+    one, matrix, _ = streamed(X, most=10)
+    blocks = one.blocks(torch.float32, 10)
+    for taken in range(1, 5):
+        next(blocks)
+        assert len(matrix.reads) <= taken + READ_AHEAD
+    blocks.close()
 
 
-def test_rows_are_read_once_a_pass_and_nothing_is_kept():
-    X, reads = np.ones((10, 2), dtype=np.float32), []
-
-    def read(start, stop):
-        reads.append((start, stop))
-        return X[start:stop].copy()
-
-    one = Streamed(read, X.shape, rows_at_once=4).to(torch.float64).turned(torch.eye(2, dtype=torch.float64))
-    assert reads == []
-    one.times(torch.ones(1, 2, dtype=torch.float64))
-    one.back(torch.ones(1, 10, dtype=torch.float64))
-    assert reads == [(0, 4), (4, 8), (8, 10)] * 2
-
-
-def test_the_same_dtype_copies_nothing():
-    one = made("held", np.ones((3, 2), dtype=np.float32))
-    assert one.to(torch.float32) is one
+def test_the_thread_ends_with_the_pass_however_it_ends():
+    before = set(threading.enumerate())
+    one, _, _ = streamed(np.zeros((100, 2), np.float32), most=10)
+    for taken in (1, 3, 10):
+        blocks = one.blocks(torch.float32, 10)
+        for _ in range(taken):
+            next(blocks)
+        blocks.close()
+        assert set(threading.enumerate()) <= before
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(one)
+    assert set(threading.enumerate()) <= before
 
 
-# --- features that are held
+def _interrupted(design):
+    for _ in design.blocks(torch.float32, 10):
+        raise KeyboardInterrupt
+
+
+def test_what_a_read_raises_ends_the_pass():
+    class Failing(ArrayMatrix):
+        def read(self, rows):
+            if rows[0] >= 30:
+                raise OSError("the disk is gone")
+            return super().read(rows)
+
+    X = np.random.default_rng(0).standard_normal((100, 2)).astype(np.float32)
+    scale = Standardiser(ArrayMatrix(X), np.arange(100))
+    before = set(threading.enumerate())
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(Streamed(Failing(X), np.arange(100), scale, most=10).blocks(torch.float32, 10))
+    assert set(threading.enumerate()) <= before
+
+
+def test_one_block_needs_no_thread():
+    one, _, _ = streamed(np.zeros((10, 2), np.float32))
+    before = set(threading.enumerate())
+    blocks = one.blocks(torch.float32, 100)
+    next(blocks)
+    assert set(threading.enumerate()) == before
 
 
 @settings(deadline=None, max_examples=30)

@@ -1,18 +1,24 @@
 """The linear probe: its objective, its choice of λ, its units, its certificate."""
 
-import math
 import pickle
+import re
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from probekit.components import ArrayMatrix, Certificate, Target
-from probekit.probes import axes, linear
-from probekit.probes.linear import PENALTY_PATH, FittedLinear, LinearProbe, Standardiser
+from probekit.components import ArrayMatrix, FitContext, Target
+from probekit.errors import MachineError
+from probekit.probes.early import EarlyStopping, fit_early
+from probekit.probes.linear import LinearProbe
+from probekit.probes.path import PENALTY_PATH
+from probekit.probes.stack import Heads
 
 
 def target(codes, train, valid, classes=None, factor="f"):
@@ -41,13 +47,14 @@ def objective(Z, y, W, penalty):
 @pytest.mark.parametrize("penalty", [1e-1, 1e-2, 1e-3, 1e-4])
 def test_objective_agrees_with_scikit_learn_at_the_same_penalty(digits, penalty):
     X, asked = digits
-    (fit,) = LinearProbe(penalty=penalty).fit(ArrayMatrix(X), [asked])
+    (fit,) = LinearProbe(penalty=penalty, tolerance=1e-6).fit(ArrayMatrix(X), [asked])
     S, y = standardised(X, asked.train)[asked.train], asked.codes[asked.train]
-    model = LogisticRegression(C=1 / (len(y) * penalty), tol=1e-10, max_iter=50_000).fit(S, y)
+    model = LogisticRegression(C=1 / (len(y) * penalty), tol=1e-10, solver="newton-cholesky").fit(S, y)
     best = objective(model.decision_function(S), y, model.coef_, penalty)
     assert fit.objective == pytest.approx(best, rel=1e-4)
     assert best <= fit.objective + 1e-9
-    assert fit.objective - best <= fit.certificate.gap
+    # The proof is of features that are standardised in float32, the reference's are in float64.
+    assert fit.objective - best <= fit.certificate.gap + 1e-7 * best
     assert fit.certificate.status == "proven"
 
 
@@ -58,9 +65,9 @@ def test_on_tapped_digits_too_the_objective_is_scikit_learns():
         X = activation.mean(axis=(2, 3))
         asked = target(digits.target, np.arange(0, 1797, 2), np.arange(1, 1797, 2))
         for penalty in (1e-2, 1e-3, 1e-4):
-            (fit,) = LinearProbe(penalty=penalty).fit(ArrayMatrix(X), [asked])
+            (fit,) = LinearProbe(penalty=penalty, tolerance=1e-6).fit(ArrayMatrix(X), [asked])
             S, y = standardised(X, asked.train)[asked.train], asked.codes[asked.train]
-            model = LogisticRegression(C=1 / (len(y) * penalty), tol=1e-10, max_iter=50_000).fit(S, y)
+            model = LogisticRegression(C=1 / (len(y) * penalty), tol=1e-10, solver="newton-cholesky").fit(S, y)
             assert fit.objective == pytest.approx(
                 objective(model.decision_function(S), y, model.coef_, penalty), rel=1e-4
             )
@@ -80,8 +87,8 @@ def test_weights_are_in_the_features_own_units(digits):
     (fit,) = LinearProbe(penalty=1e-2).fit(ArrayMatrix(X), [asked])
     (scaled,) = LinearProbe(penalty=1e-2).fit(ArrayMatrix(X * np.float32(64) + np.float32(8)), [asked])
     np.testing.assert_allclose(fit.logits(X), scaled.logits(X * np.float32(64) + np.float32(8)), atol=2e-3)
-    Z = X.astype(np.float64) @ fit.weights.T + fit.bias
-    own = objective(Z[asked.train], asked.codes[asked.train], fit.weights * _deviation(X, asked.train), 1e-2)
+    Z = X.astype(np.float64) @ fit.linear.weights.T + fit.linear.bias
+    own = objective(Z[asked.train], asked.codes[asked.train], fit.linear.weights * _deviation(X, asked.train), 1e-2)
     assert own == pytest.approx(fit.objective, rel=1e-6)
 
 
@@ -108,7 +115,7 @@ def test_test_rows_change_nothing(digits):
     rest = np.setdiff1d(np.arange(len(X)), np.concatenate([asked.train, asked.valid]))
     other[rest] = 1e6
     (first,), (second,) = LinearProbe().fit(ArrayMatrix(X), [asked]), LinearProbe().fit(ArrayMatrix(other), [asked])
-    assert np.array_equal(first.weights, second.weights)
+    assert np.array_equal(first.linear.weights, second.linear.weights)
     assert first.penalty == second.penalty
 
 
@@ -128,8 +135,8 @@ def test_targets_on_other_rows_are_fitted_on_their_own(digits):
     parity = target(asked.codes % 2, asked.train[::2], asked.valid, factor="parity")
     both = LinearProbe(penalty=1e-2).fit(ArrayMatrix(X), [asked, parity])
     (alone,) = LinearProbe(penalty=1e-2).fit(ArrayMatrix(X), [parity])
-    assert both[1].weights.shape == (2, 64)
-    np.testing.assert_allclose(both[1].weights, alone.weights, rtol=1e-9)
+    assert both[1].linear.weights.shape == (2, 64)
+    np.testing.assert_allclose(both[1].linear.weights, alone.linear.weights, rtol=1e-9)
 
 
 def test_a_class_without_training_rows_is_never_predicted():
@@ -152,164 +159,128 @@ def test_features_of_any_scale_stay_finite(scale):
     assert scaled.objective == pytest.approx(plain.objective, rel=1e-4)
 
 
-def test_constant_features_give_the_commonest_class():
-    X = np.full((40, 3), 7.7, dtype=np.float32)
-    codes = np.array([0] * 25 + [1] * 15)
-    (fit,) = LinearProbe().fit(ArrayMatrix(X), [target(codes, np.arange(40), np.arange(40))])
-    assert (fit.logits(X).argmax(axis=1) == 0).all()
-    entropy = -(25 / 40 * math.log(25 / 40) + 15 / 40 * math.log(15 / 40))
-    assert fit.objective == pytest.approx(entropy, rel=1e-9)
-    assert fit.certificate.status == "proven"
-
-
-def test_an_offset_far_beyond_the_spread_counts_as_constant_only_below_rounding():
-    train = np.arange(1000)
-    rng = np.random.default_rng(0)
-    X = (1e4 + rng.standard_normal((1000, 1))).astype(np.float32)
-    assert np.isfinite(Standardiser(ArrayMatrix(X), train).scale).all()
-    assert np.isinf(Standardiser(ArrayMatrix(np.full((1000, 1), 1e4, np.float32)), train).scale).all()
-
-
 def test_a_fit_without_passes_says_that_it_missed(digits):
     X, asked = digits
     (fit,) = LinearProbe(penalty=1e-4, max_passes=2).fit(ArrayMatrix(X), [asked])
     assert fit.certificate.status == "missed"
     assert fit.certificate.of_chance > 1e-4
+    assert fit.facts.reason.startswith("the budget of 2 passes was spent (λ = 0.0001, condition number about")
+    assert fit.facts.passes <= 3
 
 
 def test_the_probe_pickles(digits):
     X, asked = digits
     probe = pickle.loads(pickle.dumps(LinearProbe(penalty=0.1)))
     assert np.array_equal(
-        probe.fit(ArrayMatrix(X), [asked])[0].weights, LinearProbe(penalty=0.1).fit(ArrayMatrix(X), [asked])[0].weights
+        probe.fit(ArrayMatrix(X), [asked])[0].linear.weights,
+        LinearProbe(penalty=0.1).fit(ArrayMatrix(X), [asked])[0].linear.weights,
     )
-
-
-# --- features that are read as they are needed
-
-
-class Kept:
-    """Features that are read from elsewhere; every read is noted with its number of rows."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.reads = array, array.shape, []
-
-    def read(self, rows):
-        found = self.array[rows]
-        self.reads.append(len(found))
-        return found
-
-    def blocks(self, rows_at_once=8192):
-        for start in range(0, len(self.array), rows_at_once):
-            yield self.read(slice(start, start + rows_at_once))
-
-    def __array__(self, dtype=None, copy=None):
-        raise AssertionError("all of it at once does not fit")
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Let 256 rows be read at a time, so that the training rows of the digits are four blocks."""
-    monkeypatch.setattr(linear, "ROWS_AT_ONCE", 256)
-
-
-@pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-5])
-def test_what_is_read_in_blocks_is_fitted_as_what_is_held(digits, small_blocks, penalty):
-    X, asked = digits
-    kept = Kept(X)
-    (held,) = LinearProbe(penalty=penalty).fit(ArrayMatrix(X), [asked])
-    (read,) = LinearProbe(penalty=penalty).fit(kept, [asked])
-    assert read.objective == pytest.approx(held.objective, abs=1e-6)
-    assert (read.certificate.status, held.certificate.status) == ("proven", "proven")
-    assert max(kept.reads) <= 256
-    np.testing.assert_allclose(read.logits(X), held.logits(X), atol=0.02 * np.abs(held.logits(X)).max())
-
-
-def test_what_is_read_in_blocks_chooses_the_same_penalty(digits, small_blocks):
-    X, asked = digits
-    assert LinearProbe().fit(Kept(X), [asked])[0].penalty == LinearProbe().fit(ArrayMatrix(X), [asked])[0].penalty
-
-
-def test_more_features_than_rows_may_be_read_in_blocks_too(small_blocks):
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((400, 500)).astype(np.float32)
-    asked = target((X[:, 0] + X[:, 1] > 0).astype(int), np.arange(300), np.arange(300, 400))
-    fits = [LinearProbe(penalty=1e-2).fit(features, [asked])[0] for features in (ArrayMatrix(X), Kept(X))]
-    assert fits[0].objective == pytest.approx(fits[1].objective, abs=1e-6)
-    assert {fit.certificate.status for fit in fits} == {"proven"}
-
-
-def test_more_features_than_the_exact_axes_may_be_read_in_blocks_too(digits, small_blocks, monkeypatch):
-    monkeypatch.setattr(axes, "EXACT", 32)
-    monkeypatch.setattr(axes, "SKETCH_RANK", 16)
-    X, asked = digits
-    fits = [LinearProbe(penalty=1e-2).fit(features, [asked])[0] for features in (ArrayMatrix(X), Kept(X))]
-    assert {fit.certificate.status for fit in fits} == {"proven"}
-    gaps = sum(fit.certificate.gap for fit in fits)
-    assert abs(fits[0].objective - fits[1].objective) <= gaps
-
-
-def test_only_training_and_valid_rows_are_read(digits, small_blocks):
-    X, asked = digits
-    hidden = X.copy()
-    hidden[np.setdiff1d(np.arange(len(X)), np.concatenate([asked.train, asked.valid]))] = np.nan
-    (fit,) = LinearProbe(penalty=0.1).fit(Kept(hidden), [asked])
-    assert np.isfinite(fit.weights).all()
-
-
-def test_wide_rows_are_read_fewer_at_a_time(monkeypatch):
-    monkeypatch.setattr(linear, "_BLOCK_BYTES", 300 * 4 * 50)
-    rng = np.random.default_rng(0)
-    kept = Kept(rng.standard_normal((1000, 50)).astype(np.float32))
-    LinearProbe(penalty=1.0).fit(kept, [target(rng.integers(2, size=1000), np.arange(600), np.arange(600, 1000))])
-    assert max(kept.reads) == 300
-
-
-def test_mean_and_deviation_are_those_of_all_blocks(monkeypatch):
-    monkeypatch.setattr(linear, "ROWS_AT_ONCE", 256)
-    X = (3e3 + np.random.default_rng(0).standard_normal((1000, 3))).astype(np.float32)
-    train = np.arange(0, 1000, 1)[::-1]
-    scale = Standardiser(Kept(X), train)
-    np.testing.assert_allclose(scale.mean, X.astype(np.float64).mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(scale.scale, X.astype(np.float64).std(axis=0), rtol=1e-9)
-
-
-# --- the choice among fits
-
-
-def fitted(weight, penalty, status="proven"):
-    """Return a fit of two classes by one feature: class 1 where weight times it is positive."""
-    return FittedLinear(np.array([[0.0], [weight]]), np.zeros(2), penalty, 0.5, Certificate(status), 0.0)
-
-
-VALID = np.array([[-1.0], [1.0], [2.0], [-3.0]], dtype=np.float32)
-ASKED = target(np.array([0, 1, 1, 0]), [0, 1], [0, 1, 2, 3])
-
-
-@pytest.mark.parametrize("at_once", [1, 3, 100])
-@pytest.mark.parametrize("choose_by", ["error", "cross_entropy"])
-def test_the_fit_with_the_smallest_loss_on_valid_is_chosen(monkeypatch, choose_by, at_once):
-    monkeypatch.setattr(linear, "_rows_at_once", lambda _: at_once)
-    good, bad = fitted(2.0, 0.1), fitted(-2.0, 1.0)
-    kept = Kept(VALID)
-    assert LinearProbe(choose_by=choose_by)._choose([bad, good], kept, ASKED) is good
-    assert kept.reads == [min(at_once, 4 - start) for start in range(0, 4, at_once)]
-
-
-def test_the_larger_penalty_is_chosen_where_the_loss_is_the_same():
-    large, small = fitted(2.0, 1.0), fitted(3.0, 0.1)
-    assert LinearProbe(choose_by="error")._choose([large, small], ArrayMatrix(VALID), ASKED) is large
-    assert LinearProbe(choose_by="cross_entropy")._choose([large, small], ArrayMatrix(VALID), ASKED) is small
-
-
-def test_a_fit_that_missed_its_optimum_is_chosen_only_where_all_did():
-    missed, proven = fitted(2.0, 1.0, "missed"), fitted(-2.0, 0.1)
-    assert LinearProbe()._choose([missed, proven], ArrayMatrix(VALID), ASKED) is proven
-    worse = fitted(-2.0, 0.1, "missed")
-    assert LinearProbe()._choose([worse, missed], ArrayMatrix(VALID), ASKED) is missed
 
 
 @pytest.mark.parametrize("penalty", [0.0, -1.0, [], [1.0, 0.0], 1e13])
 def test_a_penalty_out_of_range_is_refused(penalty):
     with pytest.raises(ValueError, match="λ must lie between"):
         LinearProbe(penalty=penalty)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"penalty": 0.1}, "'penalty' has no meaning with stopping: early"),
+        ({"tolerance": 1e-3}, "'tolerance' has no meaning with stopping: early"),
+        ({"one_standard_error": True}, "'one_standard_error' has no meaning"),
+        ({"choose_by": "error"}, "'choose_by' has no meaning"),
+        ({"max_passes": 9}, "'max_passes' has no meaning"),
+        ({"arithmetic": "float32"}, "'arithmetic' has no meaning"),
+    ],
+)
+def test_what_early_stopping_does_not_use_is_refused(given, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        LinearProbe(stopping="early", **given)
+
+
+def test_settings_of_early_stopping_need_it():
+    with pytest.raises(ValueError, match="'early' needs stopping: early"):
+        LinearProbe(early=EarlyStopping())
+
+
+def test_early_stopping_is_what_fit_early_gives(digits):
+    X, asked = digits
+    options = EarlyStopping(max_epochs=3)
+    (found,) = LinearProbe(stopping="early", early=options, device="cpu").fit(ArrayMatrix(X), [asked])
+    alone = fit_early(ArrayMatrix(X), asked, options, FitContext())
+    assert np.array_equal(found.linear.weights, alone.linear.weights)
+    assert found.certificate.status == "not_applicable"
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(digits, monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    X, asked = digits
+    for stopping in ("optimum", "early"):
+        with pytest.raises(MachineError) as caught:
+            LinearProbe(device=device, stopping=stopping).fit(ArrayMatrix(X), [asked])
+        assert str(caught.value) == f"probe.device: the device {device!r} is not available here; available: cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_fit_on_a_gpu_is_the_one_on_the_processor(digits, device):
+    if not (torch.cuda if device == "cuda" else torch.backends.mps).is_available():
+        pytest.skip(f"no {device}")
+    X, asked = digits
+    (here,), (there,) = (LinearProbe(device=name).fit(ArrayMatrix(X), [asked]) for name in ("cpu", device))
+    assert there.facts.device == device
+    assert there.penalty == here.penalty
+    assert abs(there.objective - here.objective) <= max(there.certificate.gap, here.certificate.gap)
+
+
+_DIGEST = """
+import hashlib, sys
+import numpy as np, torch
+from sklearn.datasets import load_digits
+from probekit.components import ArrayMatrix, Target
+from probekit.probes import axes
+from probekit.probes.linear import LinearProbe
+
+torch.set_num_threads(int(sys.argv[1]))
+axes.SKETCH_RANK = 16
+X, y = load_digits(return_X_y=True)
+asked = Target("f", tuple("0123456789"), y.astype(np.int64), np.arange(0, 1200), np.arange(1200, 1797))
+for exact in (512, 512, 32, 32):
+    axes.EXACT = exact
+    (fit,) = LinearProbe(device="cpu").fit(ArrayMatrix(X.astype(np.float32)), [asked])
+    print(hashlib.sha256(fit.linear.weights.tobytes() + fit.linear.bias.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_seed_and_threads_give_the_same_bits(threads):
+    command = [sys.executable, "-c", _DIGEST, str(threads)]
+    one, other = (subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(2))
+    assert one == other
+    assert (one[0], one[2]) == (one[1], one[3])
+
+
+@pytest.mark.parametrize("value", [1e30, 3e38, np.float32(1e-38)])
+def test_features_near_the_ends_of_float32_are_fitted(value):
+    rng = np.random.default_rng(0)
+    X = (rng.uniform(-1, 1, (100, 5)) * value).astype(np.float32)
+    X[:, 1] = np.where(rng.random(100) < 0.01, value, 0)
+    asked = target((X[:, 0] > 0).astype(int), np.arange(70), np.arange(70, 100))
+    (found,) = LinearProbe(max_passes=50).fit(ArrayMatrix(X), [asked])
+    assert np.isfinite(found.logits(X)).all()
+
+
+def test_a_bound_that_is_not_finite_ends_the_fit(digits, monkeypatch):
+    X, asked = digits
+    bound = Heads.bound
+
+    def unknown(self):
+        return bound(self) * np.nan
+
+    monkeypatch.setattr(Heads, "bound", unknown)
+    (found,) = LinearProbe(penalty=1e-5, max_passes=12, arithmetic="float64").fit(ArrayMatrix(X), [asked])
+    assert found.facts.passes <= 13
+    assert np.isfinite(found.linear.weights).all()

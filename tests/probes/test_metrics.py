@@ -4,9 +4,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    hamming_loss,
+    log_loss,
+    mean_absolute_error,
+    r2_score,
+    root_mean_squared_error,
+    top_k_accuracy_score,
+)
 
-from probekit.probes.metrics import balanced_error, cross_entropy, error_rate, losses, score_all, top_error
+from probekit.probes.metrics import (
+    balanced_error,
+    cross_entropy,
+    error_rate,
+    losses,
+    score_all,
+    score_labels,
+    score_numbers,
+    top_error,
+    yes_no_losses,
+)
 
 
 @st.composite
@@ -48,3 +67,47 @@ def test_top_error_is_told_from_six_classes_on():
 
 def test_a_tie_counts_against_the_label():
     assert top_error(np.zeros((3, 6), np.float32), np.array([0, 1, 2])) == 1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 5), st.integers(2, 50))
+def test_every_metric_of_yes_no_labels_is_scikit_learns(seed, labels, rows):
+    rng = np.random.default_rng(seed)
+    codes = np.concatenate([np.zeros((1, labels), int), np.ones((1, labels), int), rng.integers(0, 2, (rows, labels))])
+    logits = (rng.standard_normal(codes.shape) * 4).astype(np.float32)
+    names = [f"n{index}" for index in range(labels)]
+    scores, by_label = score_labels(logits, codes, names)
+    yes = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    for index, name in enumerate(names):
+        answers = logits[:, index] > 0
+        assert by_label[name] == pytest.approx(
+            {
+                "error": 1 - accuracy_score(codes[:, index], answers),
+                "balanced_error": 1 - balanced_accuracy_score(codes[:, index], answers),
+                "cross_entropy": log_loss(codes[:, index], yes[:, index]),
+            }
+        )
+    assert scores["error"] == pytest.approx(hamming_loss(codes, logits > 0))
+    assert scores["subset_error"] == pytest.approx(1 - accuracy_score(codes, logits > 0))
+    for metric in ("balanced_error", "cross_entropy"):
+        assert scores[metric] == pytest.approx(np.mean([one[metric] for one in by_label.values()]))
+
+
+def test_a_sure_answer_costs_nothing_or_everything():
+    logits = np.array([[200.0, -200.0, np.inf]], dtype=np.float32)
+    np.testing.assert_allclose(yes_no_losses(logits, np.array([[1, 1, 1]])), [[0.0, 200.0, 0.0]], atol=1e-80)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 50), st.floats(-1e3, 1e3))
+def test_every_metric_of_numbers_is_scikit_learns(seed, rows, shift):
+    rng = np.random.default_rng(seed)
+    numbers = rng.standard_normal(rows) + shift
+    predicted = (numbers + rng.standard_normal(rows)).astype(np.float32)
+    assert score_numbers(predicted, numbers) == pytest.approx(
+        {
+            "r2": r2_score(numbers, predicted.astype(np.float64)),
+            "rmse": root_mean_squared_error(numbers, predicted.astype(np.float64)),
+            "mae": mean_absolute_error(numbers, predicted.astype(np.float64)),
+        }
+    )

@@ -5,7 +5,7 @@ import pytest
 
 from probekit.components import Labels, ModelOutput
 from probekit.errors import InputError
-from probekit.probes.model_scores import classes_of_output, predict, score_model
+from probekit.probes.model_scores import classes_of_output, number_of_output, predict, score_model
 
 
 def labels(*classes):
@@ -70,3 +70,16 @@ def test_several_entries_may_mean_one_class():
     mapped = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     codes = np.array([0, 0, 0, 0, 1, 1, 1, 0])
     assert score_model(output, mapped, codes)["error"] == pytest.approx(1 / 8)
+
+
+def test_an_output_of_one_entry_is_a_number():
+    assert number_of_output(np.array([[0.5], [2.0]], dtype=np.float32), "f").tolist() == [0.5, 2.0]
+
+
+def test_what_an_argmax_does_not_tell_is_refused():
+    with pytest.raises(InputError) as caught:
+        number_of_output(np.zeros((2, 3), np.float32), "snr")
+    assert caught.value.problems[0].what == "an output of 3 entries for the number 'snr'"
+    with pytest.raises(InputError) as caught:
+        classes_of_output(told(), Labels(("a", "b"), np.zeros((2, 2), int), "multilabel"), 2)
+    assert caught.value.problems[0].what == "the factor 'f' has yes/no labels, which an argmax does not tell"

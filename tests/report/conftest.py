@@ -2,7 +2,17 @@
 
 import pytest
 
-from probekit.results import CertificateRecord, GraphRecord, ModelResult, ProbeResult, RunResult
+from probekit.results import (
+    CertificateRecord,
+    FitRecord,
+    GraphRecord,
+    IntervalRecord,
+    LabelResult,
+    ModelResult,
+    PathPointRecord,
+    ProbeResult,
+    RunResult,
+)
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -30,6 +40,40 @@ def made_probe(tap, test, valid=None, *, factor="digit", status="proven", **chan
     return ProbeResult(**{**fields, **changes})
 
 
+def made_number(tap, test, valid=None, **changes):
+    r2 = {"train": 0.99, "valid": test if valid is None else valid, "test": test}
+    interval = IntervalRecord(low=test - 0.1, high=test + 0.1, kind="percentile_bootstrap", over="examples", n=10)
+    fields = {
+        "factor": "snr", "task": "number", "primary": "r2", "error": None, "intervals": {"r2": {"test": interval}},
+        "scores": {"r2": r2, "rmse": dict.fromkeys(r2, 2.0), "mae": dict.fromkeys(r2, 1.0)},
+    }  # fmt: skip
+    return made_probe(tap, 0.5, **{**fields, **changes})
+
+
+def made_tags(tap, errors, **changes):
+    """Return the result of a probe of yes/no labels from the test error of each."""
+    error = dict.fromkeys(("train", "valid", "test"), sum(errors.values()) / len(errors))
+    by_label = {
+        name: LabelResult(penalty=0.001 * (index + 1), scores={"error": dict.fromkeys(error, value)})
+        for index, (name, value) in enumerate(errors.items())
+    }
+    fields = {"factor": "tags", "task": "multilabel", "by_label": by_label, "penalty": None}
+    return made_probe(tap, error["test"], **{**fields, **changes})
+
+
+def made_fit(*losses, end=None, reason=None, notes=()):
+    path = [
+        PathPointRecord(
+            penalty=10.0**-power, objective=1.0, gap=0.0, status="proven", valid_loss=loss, valid_error=0.5
+        )
+        for power, loss in enumerate(losses)
+    ]  # fmt: skip
+    return FitRecord(
+        path=path, grown=0, end=end, label_penalties=[], heads=8, passes=31, preconditioner="exact",
+        arithmetic=["float32"], device="cpu", streamed=False, reason=reason, notes=list(notes),
+    )  # fmt: skip
+
+
 @pytest.fixture
 def probe():
     """Return a function from a tap's name and its test error to a probe's result."""
@@ -37,13 +81,42 @@ def probe():
 
 
 @pytest.fixture
+def number():
+    """Return a function from a tap's name and its R² on test to a probe's result."""
+    return made_number
+
+
+@pytest.fixture
+def tags():
+    """Return a function from a tap's name and the test error of each yes/no label to a probe's result."""
+    return made_tags
+
+
+@pytest.fixture
+def fit():
+    """Return a function from the losses on valid along a path of λ, from 1 down, to how a probe was fitted."""
+    return made_fit
+
+
+def facts_of(probe, label):
+    """Return the facts of a probe's factor: those of classes, with the baselines of its task."""
+    if probe.task == "number":
+        label = {**label, "task": "number", "baseline": dict.fromkeys(label["baseline"], -0.01)}
+    if probe.task == "multilabel":
+        chance = {name: {"test": 0.4} for name in probe.by_label}
+        label = {**label, "task": "multilabel", "label_baselines": chance}
+    return label
+
+
+@pytest.fixture
 def make():
     """Return a function from probes to a result."""
 
     def result(probes, *, own=None, warnings=(), baseline=0.9):
-        factors = {p.factor for p in probes} or {"digit"}
         label = {
             "classes": ["0", "1"],
+            "task": "classes",
+            "rows": {"train": 80, "valid": 10, "test": 10},
             "counts": {"train": [40, 40], "valid": [5, 5], "test": [5, 5]},
             "baseline": {"train": baseline, "valid": baseline, "test": baseline},
         }
@@ -54,7 +127,8 @@ def make():
                 "file": "s.yaml", "text": "probekit: 1\n# </pre><script>alert(1)</script>\n", "settings": [],
                 "digest": "0",
             },
-            "splits": {"train": 80, "valid": 10, "test": 10}, "labels": dict.fromkeys(factors, label), "models": {},
+            "splits": {"train": 80, "valid": 10, "test": 10}, "models": {},
+            "labels": {p.factor: facts_of(p, label) for p in probes} or {"digit": label},
             "seconds": {"extraction": 1.0, "fitting": 1.0, "total": 2.0}, "warnings": list(warnings),
         }  # fmt: skip
         error = {"train": own, "valid": own, "test": own}

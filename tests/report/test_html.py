@@ -123,3 +123,24 @@ def test_a_browser_shows_the_page_and_finds_no_script_in_it(hostile, tmp_path, n
 def test_the_page_stays_small(make, probe, count):
     page = HtmlReport().render(make([probe(f"layer{i}.relu", i / 100) for i in range(count)]))
     assert len(page.encode()) <= 150 * 1024
+
+
+def test_the_page_shows_numbers_labels_and_fits(make, number, tags, fit):
+    probes = [
+        number("conv", 0.612, fit=fit(0.9, 0.8, 0.85, notes=["best epoch <3>"])),
+        number("fc", 0.3, status="missed", fit=fit(0.7, end="smallest", reason="the budget <ended>")),
+        tags("conv", {"speech": 0.123, "mu<b>sic": 0.345}),
+    ]
+    text = "".join(read(HtmlReport().render(make(probes))).text)
+    for shown in (
+        "snr: test R² by depth", "0.612", "0.512 to 0.712", "Examples were resampled", "1: 0.9 · 0.1: 0.8 · 0.01: 0.85",
+        "the smallest was chosen", "missed: the budget <ended>", "exact", "By label", "mu<b>sic", "12.3 %", "34.5 %",
+        "0.002", "Errors are means over 2 labels", "best epoch <3>",
+    ):  # fmt: skip
+        assert shown in text
+
+
+def test_a_page_of_classes_alone_has_no_column_for_intervals(make, probe):
+    text = "".join(read(HtmlReport().render(make([probe("a", 0.1)]))).text)
+    assert "interval" not in text
+    assert "By label" not in text

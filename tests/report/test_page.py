@@ -103,3 +103,64 @@ def test_cleaned_text_holds_no_control_characters(text):
 
 def test_plain_text_in_any_script_stays_as_it_is():
     assert clean("工具 🧪 שלום ü/x") == "工具 🧪 שלום ü/x"
+
+
+# --- numbers and yes/no labels
+
+
+def test_a_number_is_judged_by_the_largest_r2_on_valid(make, number):
+    (table,) = tables(make([number("a", 0.7, 0.6), number("b", 0.9, 0.5), number("c", 0.2, 0.9, status="missed")]))
+    assert [row.best for row in table.rows] == [True, False, False]
+    assert table.verdict == (
+        "The best probe for snr, chosen on valid, is at a: R² 0.700 (95 % interval 0.600 to 0.800) on 10 test "
+        "examples, where always saying the mean gives -0.010."
+    )
+
+
+@pytest.mark.parametrize(("r2", "share", "number_of_bin"), [(1, 0, 10), (0.5, 0.5, 5), (0, 1, 0), (-7, 1, 0)])
+def test_colour_of_a_number_is_what_is_left_of_its_variance(make, number, r2, share, number_of_bin):
+    (table,) = tables(make([number("a", r2)]))
+    assert table.rows[0].share == pytest.approx(share)
+    assert table.rows[0].bin == number_of_bin
+
+
+def test_no_number_is_called_best_that_is_no_better_than_the_mean(make, number):
+    (table,) = tables(make([number("a", -0.2)]))
+    assert table.verdict.startswith("No probe for snr does better than chance: always saying the mean gives -0.010; ")
+
+
+def test_yes_no_labels_are_told_as_answers_and_each_has_its_own_baseline(make, tags):
+    (table,) = tables(make([tags("a", {"speech": 0.1, "music": 0.32}), tags("b", {"speech": 0.5, "music": 0.4})]))
+    assert table.verdict == (
+        "The best probe for tags, chosen on valid, is at a: 21.0 % of the answers for 10 test examples wrong, over 2 "
+        "labels, where always giving each label's commoner answer gives 90.0 %."
+    )
+    assert table.labels == [("speech", 0.4), ("music", 0.4)]
+    assert [[cell.error for cell in row.labels] for row in table.rows] == [[0.1, 0.32], [0.5, 0.4]]
+    assert [cell.bin for cell in table.rows[0].labels] == [8, 2]
+    assert [cell.bin for cell in table.rows[1].labels] == [0, 0]
+
+
+def test_tasks_and_probe_kinds_are_never_in_one_table(make, probe, number, tags):
+    probes = [
+        probe("a", 0.1), number("a", 0.5), tags("a", {"x": 0.1}), probe("a", 0.2, probe="other"),
+        number("a", 0.9, probe="other"),
+    ]  # fmt: skip
+    made = tables(make(probes))
+    assert len(made) == 5
+    assert all(len({(row.probe.task, row.probe.probe) for row in table.rows}) == 1 for table in made)
+    assert all(row.best for table in made for row in table.rows)
+
+
+def test_the_model_itself_may_predict_a_number(make, number):
+    result = make([number("a", 0.7)], own=0.2)
+    own = result.model[0].model_copy(
+        update={
+            "factor": "snr",
+            "primary": "r2",
+            "error": None,
+            "scores": {"r2": {"train": 1, "valid": 1, "test": 0.8}},
+        }
+    )
+    (table,) = tables(result.model_copy(update={"model": [own]}))
+    assert table.verdict.endswith("gives -0.010 and the model itself 0.800.")

@@ -66,3 +66,29 @@ def test_no_cell_of_the_csv_is_a_formula(hostile):
 
 def test_the_json_is_the_result(hostile):
     assert json.loads(JsonReport().render(hostile)) == hostile.model_dump(mode="json")
+
+
+def test_the_terminal_shows_numbers_with_their_interval(make, number, tags):
+    result = make([number("conv", 0.612), tags("conv", {"speech": 0.1, "music": 0.3})])
+    text = TerminalReport().render(result, width=100)
+    assert "0.512 to 0.712" in text
+    assert "R² valid" in text
+    assert "20.0 %" in text
+    narrow = TerminalReport().render(result, width=40)
+    assert "0.612" in narrow
+    assert "0.512" not in narrow.split("The best probe")[0]
+
+
+def test_the_csv_has_intervals_labels_and_paths(make, probe, number, tags, fit):
+    probes = [
+        number("conv", 0.5, fit=fit(0.9, 0.8, notes=["best epoch 3", "learning rate 0.1"])),
+        tags("conv", {"speech": 0.1, "=cmd": 0.3}),
+        probe("conv", 0.2),
+    ]
+    first, second, third = csv.DictReader(io.StringIO(CsvReport().render(make(probes))))
+    assert (float(first["r2.test.low"]), float(first["r2.test.high"])) == (0.4, 0.6)
+    assert (first["task"], first["primary"], first["error.test"]) == ("number", "r2", "")
+    assert (first["fit.path"], first["fit.passes"], first["fit.preconditioner"]) == ("1: 0.9 · 0.1: 0.8", "31", "exact")
+    assert first["fit.notes"] == "best epoch 3; learning rate 0.1"
+    assert (second["error.test.speech"], second["error.test.=cmd"], second["penalty.=cmd"]) == ("0.1", "0.3", "0.002")
+    assert (third["r2.test"], third["error.test.speech"], third["fit.path"]) == ("", "", "")

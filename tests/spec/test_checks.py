@@ -34,6 +34,29 @@ def test_the_output_of_every_model_is_looked_at():
     ]
 
 
+TASKS = {"d": {"kind": "column"}, "tags": {"kind": "multilabel"}, "snr": {"kind": "number"}, "p": {"kind": "plugins"}}
+
+
+def test_examples_cannot_be_stratified_by_what_has_no_classes():
+    for name in ("tags", "snr"):
+        assert found(labels=TASKS, splits={"stratify": name}) == [(("splits", "stratify"), "PK-L27", False)]
+    assert found(labels=TASKS, splits={"stratify": "p"}) == []
+    tree = {"model": MODEL, "labels": TASKS, "splits": {"stratify": "tags"}}
+    (one,) = check_tree(tree, str)
+    assert one.problem.hint == "name another factor: 'd', 'p', or leave the key out"
+
+
+def test_a_models_output_may_be_a_number_and_no_yes_no_labels():
+    place = ("model", "output", "factor")
+    assert found(labels=TASKS, model={**MODEL, "output": {"factor": "tags"}}) == [(place, "PK-L24", False)]
+    assert found(labels=TASKS, model={**MODEL, "output": {"factor": "snr"}}) == []
+    told = {"factor": "snr", "classes": "sorted", "classes_file": "x"}
+    assert found(labels=TASKS, model={**MODEL, "output": told}) == [
+        (("model", "output", "classes"), "PK-Y29", True),
+        (("model", "output", "classes_file"), "PK-Y29", True),
+    ]
+
+
 def test_labels_that_are_no_mapping_leave_references_alone():
     assert found(labels=["d"], splits={"stratify": "e"}) == []
 

@@ -572,11 +572,6 @@ BIGGER = [
         "4:12: labels.d: expected a mapping with a 'kind:', got nothing; installed: bins, column, group",
     ),
     (
-        whole(labels="{d: {kind: multilabel, columns: [a, b]}}"),
-        "PK-Y37",
-        "4:20: labels.d.kind: kind 'multilabel' is not built yet; valid: bins, column, group",
-    ),
-    (
         whole(labels='{"v1.2": {kind: column, colum: x}}'),
         "PK-Y03",
         "4:33: labels.v1.2.colum: unknown key 'colum'; did you mean 'column'?",

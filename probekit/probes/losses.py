@@ -1,0 +1,263 @@
+"""The losses that heads share an engine with: of one class, of a yes/no label, of a number."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+_FEWEST_ROWS = 4096
+"""Of those that the classes' curvature is estimated on."""
+DIAGONAL_ABOVE = 2048
+"""Classes beyond which only the diagonal of their curvature is used: its eigenvectors cost their number cubed."""
+_LINEAR_ABOVE = 40.0
+"""Where softplus is its argument to all digits of float64; torch's own 20 leaves 2e-9."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one target asks of the training rows.
+
+    Args:
+        loss: how an answer is judged.
+        y: shape (rows,): int64 classes of ``softmax``, each of range(columns) among them; float64 0 or 1 of
+            ``logistic``; float64 of ``squares``.
+        columns: logits a row: classes of ``softmax``, else 1.
+    """
+
+    loss: Loss
+    y: Tensor
+    columns: int = 1
+
+    def start(self) -> Tensor:
+        """Return the bias of a probe that has no weights, shape (columns,), float64."""
+        return self.loss.start(self.y, self.columns)
+
+    def chance(self) -> float:
+        """Return the mean loss of the best probe without weights: the entropy of the labels in nats."""
+        Z = self.start().unsqueeze(-1).expand(self.columns, len(self.y))
+        return float(self.loss.values(Z.unsqueeze(0), self.loss.shaped(self.y)).mean())
+
+
+class Loss(ABC):
+    """A convex loss of logits Z, shape (heads, columns, rows), and of answers, shape (heads, 1, rows)."""
+
+    name: ClassVar[str]
+    exact_curvature: ClassVar[bool] = False
+    """Whether the second derivative is the same everywhere, so that the metric needs no damping."""
+
+    @abstractmethod
+    def residual(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Overwrite Z with the derivative of each row's loss; return each row's loss, shape (heads, rows)."""
+
+    @abstractmethod
+    def values(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Return each row's loss, shape (heads, rows)."""
+
+    @abstractmethod
+    def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the eigenvalues, (heads, columns), and eigenvectors of the mean second derivative over the rows.
+
+        Eigenvectors are None where they are the unit vectors.
+        """
+
+    def curvature_spread(self, Z: Tensor, curvature: Tensor) -> Tensor:
+        """Return how much the rows' second derivatives S differ: mean ‖S‖² over ‖mean S‖², less 1, shape (heads,).
+
+        Args:
+            Z: shape (heads, columns, rows).
+            curvature: shape (heads, columns), eigenvalues of the mean second derivative.
+        """
+        squares = self.second(Z[:, :, :: _sample_step(Z)]).pow(2).sum(dim=1).mean(dim=1)
+        return (squares / curvature.pow(2).sum(dim=1).clamp_min(1e-30) - 1).clamp_min(0)
+
+    def second(self, Z: Tensor) -> Tensor:
+        """Return the second derivative for each column on its own, shape of Z; a softmax couples its columns."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def start(self, y: Tensor, columns: int) -> Tensor:
+        """Return the best bias of a probe without weights, shape (columns,), float64."""
+
+    @abstractmethod
+    def divergence(self, Zq: Tensor, Zp: Tensor) -> float:
+        """Return the mean over the rows of KL(q ‖ p), in nats, of logits of shape (columns, rows).
+
+        Of a number: half the squared difference.
+        """
+
+    def mean_log_predictions(self, Z: Tensor) -> Tensor | None:  # noqa: ARG002 - of classes
+        """Return the mean over the rows of log p of each class, for logits (columns, rows); None for a number."""
+        return None
+
+    def mix(self, residual: Tensor, y: Tensor, constant: Tensor, share: float) -> None:
+        """Turn Q - Y, shape (columns, rows), into (1 - share) Q + share · constant - Y, in place.
+
+        Args:
+            residual: Q - Y; overwritten.
+            y: shape (rows,).
+            constant: a distribution over the classes, the same for each row.
+            share: of it.
+        """
+        raise NotImplementedError
+
+    def shares(self, answers: Answers) -> Tensor:
+        """Return each class's share of the rows."""
+        raise NotImplementedError
+
+    def shaped(self, y: Tensor) -> Tensor:
+        """Return answers of shape (rows,) as (1, 1, rows)."""
+        return y.view(1, 1, -1)
+
+
+def _sample_step(Z: Tensor) -> int:
+    """Return which fraction of the rows curvature is estimated on."""
+    return max(1, Z.shape[2] // max(4 * Z.shape[1], _FEWEST_ROWS))
+
+
+class Softmax(Loss):
+    """Cross-entropy of the softmax over the columns, in nats."""
+
+    name = "softmax"
+
+    def residual(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Softmax minus the label's indicator."""
+        top = Z.amax(dim=1, keepdim=True)
+        picked = Z.gather(1, y)
+        # Below e^-60 a share changes nothing but would become a denormal number, which is slow to multiply.
+        total = Z.sub_(top).clamp_min_(-60).exp_().sum(dim=1, keepdim=True)
+        Z.div_(total).scatter_add_(1, y, torch.full_like(picked, -1))
+        return total.log_().add_(top).sub_(picked).squeeze(1)
+
+    def values(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Log of the sum of exponentials minus the label's logit."""
+        return (torch.logsumexp(Z, dim=1, keepdim=True) - Z.gather(1, y.expand(len(Z), -1, -1))).squeeze(1)
+
+    def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The mean of diag p - p pᵀ on a sample of the rows."""
+        P = torch.softmax(Z[:, :, :: _sample_step(Z)].double(), dim=1)
+        mean = P.mean(dim=2)
+        if Z.shape[1] > DIAGONAL_ABOVE:
+            return (mean - (P**2).mean(dim=2)).to(Z.dtype), None
+        S = torch.diag_embed(mean) - P @ P.mT / P.shape[2]
+        values, vectors = torch.linalg.eigh(S)
+        return values.clamp_min(0).to(Z.dtype), vectors.to(Z.dtype)
+
+    def curvature_spread(self, Z: Tensor, curvature: Tensor) -> Tensor:
+        """With ‖diag p - p pᵀ‖² = Σp² - 2Σp³ + (Σp²)²."""
+        P = torch.softmax(Z[:, :, :: _sample_step(Z)], dim=1)
+        two, three = P.pow(2).sum(dim=1), P.pow(3).sum(dim=1)
+        squares = (two - 2 * three + two**2).mean(dim=1)
+        return (squares / curvature.pow(2).sum(dim=1).clamp_min(1e-30) - 1).clamp_min(0)
+
+    def start(self, y: Tensor, columns: int) -> Tensor:
+        """The log of the classes' shares."""
+        return (torch.bincount(y, minlength=columns).double() / len(y)).log()
+
+    def divergence(self, Zq: Tensor, Zp: Tensor) -> float:
+        """The Bregman divergence of the log partition."""
+        q = torch.softmax(Zq, dim=0)
+        inner = (q * (Zq - Zp)).sum(dim=0)
+        return float((inner - torch.logsumexp(Zq, dim=0) + torch.logsumexp(Zp, dim=0)).mean())
+
+    def mean_log_predictions(self, Z: Tensor) -> Tensor | None:
+        """Logits minus the log partition."""
+        return Z.mean(dim=1) - torch.logsumexp(Z, dim=0).mean()
+
+    def mix(self, residual: Tensor, y: Tensor, constant: Tensor, share: float) -> None:
+        """By way of Y, a one in each row."""
+        residual.mul_(1 - share).add_(share * constant.unsqueeze(-1))
+        residual.scatter_add_(0, y.unsqueeze(0), torch.full_like(residual[:1], -share))
+
+    def shares(self, answers: Answers) -> Tensor:
+        """Counts over rows."""
+        return torch.bincount(answers.y, minlength=answers.columns).double() / len(answers.y)
+
+
+def _softplus(Z: Tensor) -> Tensor:
+    return torch.nn.functional.softplus(Z, threshold=_LINEAR_ABOVE)
+
+
+class Logistic(Loss):
+    """Cross-entropy of a yes/no label, in nats."""
+
+    name = "logistic"
+
+    def residual(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Sigmoid minus the label."""
+        loss = self.values(Z, y)
+        Z.sigmoid_().sub_(y)
+        return loss
+
+    def values(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Softplus minus the label's logit."""
+        return (_softplus(Z) - y * Z).squeeze(1)
+
+    def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The mean of p (1 - p)."""
+        return self.second(Z).mean(dim=2), None
+
+    def second(self, Z: Tensor) -> Tensor:
+        """p (1 - p)."""
+        P = torch.sigmoid(Z)
+        return P * (1 - P)
+
+    def start(self, y: Tensor, columns: int) -> Tensor:
+        """The log odds of yes."""
+        return torch.logit(y.double().mean()).view(columns)
+
+    def divergence(self, Zq: Tensor, Zp: Tensor) -> float:
+        """The Bregman divergence of softplus."""
+        return float((torch.sigmoid(Zq) * (Zq - Zp) - _softplus(Zq) + _softplus(Zp)).mean())
+
+    def mean_log_predictions(self, Z: Tensor) -> Tensor | None:
+        """Of no, and of yes."""
+        no = -_softplus(Z[0]).mean()
+        return torch.stack([no, no + Z[0].mean()])
+
+    def mix(self, residual: Tensor, y: Tensor, constant: Tensor, share: float) -> None:
+        """Of yes alone."""
+        residual.mul_(1 - share).add_(share * (constant[1] - y))
+
+    def shares(self, answers: Answers) -> Tensor:
+        """Of no, and of yes."""
+        yes = answers.y.mean()
+        return torch.stack([1 - yes, yes])
+
+
+class Squares(Loss):
+    """Half the squared error of a number."""
+
+    name = "squares"
+    exact_curvature = True
+
+    def residual(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Prediction minus the number."""
+        Z.sub_(y)
+        return (Z**2 / 2).squeeze(1)
+
+    def values(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Half the squared error."""
+        return ((Z - y) ** 2 / 2).squeeze(1)
+
+    def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """One."""
+        return torch.ones(Z.shape[:2], dtype=Z.dtype, device=Z.device), None
+
+    def second(self, Z: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(Z)
+
+    def start(self, y: Tensor, columns: int) -> Tensor:
+        """The mean."""
+        return y.double().mean().view(columns)
+
+    def divergence(self, Zq: Tensor, Zp: Tensor) -> float:
+        """Half the mean square of the difference."""
+        return float(((Zq - Zp) ** 2).mean() / 2)
+
+
+SOFTMAX, LOGISTIC, SQUARES = Softmax(), Logistic(), Squares()
