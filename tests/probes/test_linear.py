@@ -54,7 +54,7 @@ def test_objective_agrees_with_scikit_learn_at_the_same_penalty(digits, penalty)
     assert fit.objective == pytest.approx(best, rel=1e-4)
     assert best <= fit.objective + 1e-9
     # The proof is of features that are standardised in float32, the reference's are in float64.
-    assert fit.objective - best <= fit.certificate.gap + 1e-7 * best
+    assert fit.objective - best <= fit.certificate.gap + 1e-6 * best
     assert fit.certificate.status == "proven"
 
 
