@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _BIAS_STEPS = 60
 _SHORTEST_NEWTON = 1e-3
+_SMALL_STEP = 0.1
 _EXACT, _NEAR = 1e-11, 1e-6
 """By which share a class's mean prediction may be off: of Q, which must be feasible, and of P beside a Q of its own."""
 _OFTEN_ENOUGH = 0.1
@@ -197,7 +198,7 @@ def solve_bias(Z: Tensor, y: Tensor, start: Tensor, tolerance: float = _EXACT) -
         return float(torch.logsumexp(Z + b.unsqueeze(-1), 0).mean() - share @ b) - picked
 
     b = start - start.mean()
-    loss, before = loss_at(b), math.inf
+    loss, before = math.nan, math.inf
     newton: _Newton | None = None
     for _ in range(_BIAS_STEPS):
         P = torch.softmax(Z + b.unsqueeze(-1), dim=0)
@@ -207,8 +208,13 @@ def solve_bias(Z: Tensor, y: Tensor, start: Tensor, tolerance: float = _EXACT) -
             break
         if newton is None or off > _OFTEN_ENOUGH * before:
             newton = _Newton(P, rough=newton is None)
-        before = off
         step = newton(gradient)
+        if off < before and float(step.abs().max()) <= _SMALL_STEP:  # predictions hardly change: no need to look
+            b, loss, before = b - step, math.nan, off
+            b = b - b.mean()
+            continue
+        before = off
+        loss = loss_at(b) if math.isnan(loss) else loss
         slope, rate, reached = float(gradient @ step), 1.0, math.inf
         rounding = 1e-15 * (1 + abs(loss) + abs(picked) + abs(float(share @ b)))
         while rate > _SHORTEST_NEWTON:

@@ -66,7 +66,7 @@ def main() -> None:
         print(f"... section {name} took {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
         if args.json:
             args.json.write_text(json.dumps(bench.json | {"verdicts": bench.verdicts}, indent=1), encoding="utf-8")
-    print("\ntargets of issue 4:")
+    print("\ntargets:")
     for line in bench.verdicts:
         print(f"  {line}")
     if bench.absent:
