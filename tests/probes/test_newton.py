@@ -58,7 +58,9 @@ def test_a_few_steps_reach_what_scikit_learn_reaches(loss, seed, penalty):
             break
     assert all(after <= before + 1e-14 for before, after in itertools.pairwise(values))
     C = 1 / (len(X) * penalty)
-    other = LogisticRegression(C=C, tol=1e-13, solver="newton-cholesky", max_iter=1000).fit(X.X.double().numpy(), answers.y)
+    other = LogisticRegression(C=C, tol=1e-13, solver="newton-cholesky", max_iter=1000).fit(
+        X.X.double().numpy(), answers.y
+    )
     np.testing.assert_allclose(W, other.coef_, atol=1e-5 * np.abs(other.coef_).max())
     np.testing.assert_allclose(b - b.mean() * (loss is SOFTMAX), other.intercept_, atol=1e-4)
 
