@@ -522,7 +522,7 @@ def report(measured: Measured) -> None:
     if measured.apart.get("torch-extractor", 0) > 1e-3:
         print("  torch-extractor's sums are no sums: the ReLU in place after each one overwrote it")
     print(
-        "\ntargets of issue 3" + (":" if measured.batch == 16 else f", which are for batch 16, not {measured.batch}:")
+        "\ntargets" + (":" if measured.batch == 16 else f", which are for batch 16, not {measured.batch}:")
     )
     for line in (
         verdict("17 taps pooled, ONNX Runtime", measured.ratio("onnx-pooled"), 0.95, 0.97),

@@ -223,7 +223,7 @@ def main() -> None:
     speed = images_per_second(3 if args.quick else 7) if RESNET50.is_file() else None
     if speed is not None:
         print(f"\n(b) the forward pass makes {speed:.1f} rows/s; a fit is fed {plain.rows_per_second:.0f}, all taps")
-    print("\ntargets of issue 3:")
+    print("\ntargets:")
     print(f"  {verdict('warm scan, of raw', plain.scanned and plain.scanned.ratio, 0.8, 1.4)}")
     times = None if speed is None else plain.rows_per_second / speed
     print(f"  {verdict('feeding a fit, times the forward pass (the slower of held and streamed)', times, 60)}")
