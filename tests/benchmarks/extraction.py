@@ -521,9 +521,7 @@ def report(measured: Measured) -> None:
             print(f"  {name} ({what}): probekit is {ours_ratio / pairs.ratio:.2f} times as fast")
     if measured.apart.get("torch-extractor", 0) > 1e-3:
         print("  torch-extractor's sums are no sums: the ReLU in place after each one overwrote it")
-    print(
-        "\ntargets" + (":" if measured.batch == 16 else f", which are for batch 16, not {measured.batch}:")
-    )
+    print("\ntargets" + (":" if measured.batch == 16 else f", which are for batch 16, not {measured.batch}:"))
     for line in (
         verdict("17 taps pooled, ONNX Runtime", measured.ratio("onnx-pooled"), 0.95, 0.97),
         verdict("1000 random features a tap, ONNX Runtime", measured.ratio("onnx-random"), 0.90, 0.95),
