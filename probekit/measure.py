@@ -19,7 +19,15 @@ from probekit.probes.model_scores import classes_of_output, number_of_output, pr
 from probekit.probes.scoring import by_metric, label_penalties, remarks, score_number, score_target
 from probekit.probes.standardise import rows_at_once
 from probekit.progress import FittingProgress, work_of
-from probekit.results import CertificateRecord, FitRecord, IntervalRecord, LabelResult, ModelResult, ProbeResult
+from probekit.results import (
+    CertificateRecord,
+    FitRecord,
+    IntervalRecord,
+    LabelResult,
+    ModelResult,
+    ProbeIdentity,
+    ProbeResult,
+)
 from probekit.saved.files import ProbeFile
 from probekit.spec.splits import TEST, TRAIN
 
@@ -43,8 +51,6 @@ if TYPE_CHECKING:
     from probekit.reductions.assign import FeatureSet
 
 T = TypeVar("T")
-
-_IDENTITY = ("model", "checkpoint", "tap", "reduction", "factor", "probe", "control", "seed")
 
 
 class Measurement:
@@ -267,7 +273,7 @@ class Measurement:
         for text in told:
             warnings.warn(f"{where} {text}", ProbekitWarning, stacklevel=2)
         key = str(len(self.keys))
-        self.keys[key] = {part: getattr(result, part) for part in _IDENTITY}
+        self.keys[key] = {part: getattr(result, part) for part in ProbeIdentity.model_fields}
         self.predicted[key], self.losses[key] = scored.predicted, scored.losses
         self.probes.append(result)
         return result

@@ -100,8 +100,8 @@ class LabelResult(Record):
     """Metric to split to value."""
 
 
-class ProbeResult(Record):
-    """One fitted probe. Model, checkpoint, tap, reduction, factor, probe, control and seed are its identity."""
+class ProbeIdentity(Record):
+    """Which probe of a run it is."""
 
     model: str
     checkpoint: str | None
@@ -112,6 +112,11 @@ class ProbeResult(Record):
     control: str | None
     """The control's name; None for the true labels."""
     seed: int
+
+
+class ProbeResult(ProbeIdentity):
+    """One fitted probe."""
+
     task: Task = "classes"
     """What is asked of a row: a class, yes/no labels, or a number."""
     scores: dict[str, dict[str, float]]

@@ -138,13 +138,14 @@ class Softmax(Loss):
 
     def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
         """The mean of diag p - p pᵀ on a sample of the rows."""
-        P = torch.softmax(Z[:, :, :: _sample_step(Z)].double(), dim=1)
+        some = Z[:, :, :: _sample_step(Z)]
+        P = torch.softmax((some.cpu() if Z.device.type == "mps" else some).double(), dim=1)  # mps has no float64
         mean = P.mean(dim=2)
         if Z.shape[1] > DIAGONAL_ABOVE:
-            return (mean - (P**2).mean(dim=2)).to(Z.dtype), None
+            return (mean - (P**2).mean(dim=2)).to(Z.dtype).to(Z.device), None
         S = torch.diag_embed(mean) - P @ P.mT / P.shape[2]
         values, vectors = torch.linalg.eigh(S)
-        return values.clamp_min(0).to(Z.dtype), vectors.to(Z.dtype)
+        return values.clamp_min(0).to(Z.dtype).to(Z.device), vectors.to(Z.dtype).to(Z.device)
 
     def curvature_spread(self, Z: Tensor, curvature: Tensor) -> Tensor:
         """With ‖diag p - p pᵀ‖² = Σp² - 2Σp³ + (Σp²)²."""

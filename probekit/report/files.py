@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from probekit.components import Report
 from probekit.hookspecs import hookimpl
 from probekit.report.page import path_text
+from probekit.results import ProbeIdentity
 
 if TYPE_CHECKING:
     from probekit.results import RunResult
@@ -28,7 +29,7 @@ class CsvReport(Report):
         splits = list(dict.fromkeys(split for p in result.probes for split in p.rows))
         ranges = sorted({(metric, split) for p in result.probes for metric, by in p.intervals.items() for split in by})
         labels = list(dict.fromkeys(name for p in result.probes for name in p.by_label))
-        identity = ["model", "checkpoint", "tap", "reduction", "factor", "probe", "control", "seed"]
+        identity = list(ProbeIdentity.model_fields)
         numbers = ["penalty", "features_raw", "features_used", "seconds"]
         fit = ["grown", "end", "heads", "passes", "preconditioner", "device", "streamed", "reason"]
         header = [

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from probekit.components import LinearMap, Task
 from probekit.durable import write_file
 from probekit.errors import InputError, Problem
-from probekit.results import CertificateRecord, Record
+from probekit.results import CertificateRecord, ProbeIdentity, Record
 from probekit.saved.programs import ForeignStepError, program_to_json
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILE = "probes.safetensors"
 SCHEMA_VERSION: Literal[1] = 1
-IDENTITY = ("model", "checkpoint", "tap", "reduction", "factor", "probe", "control", "seed")
+IDENTITY = tuple(ProbeIdentity.model_fields)
 
 
 class InputRecord(Record):
@@ -86,17 +86,9 @@ class RowsRecord(Record):
     mask: str | None
 
 
-class ProbeRecord(Record):
-    """One fitted probe. The first eight fields are its identity, as in ``results.json``."""
+class ProbeRecord(ProbeIdentity):
+    """One fitted probe."""
 
-    model: str
-    checkpoint: str | None
-    tap: str
-    reduction: str
-    factor: str
-    probe: str
-    control: str | None
-    seed: int
     labels: int
     """Number of its entry of ``labels``."""
     features: int
