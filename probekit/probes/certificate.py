@@ -12,14 +12,13 @@ and the same bound holds with b at its optimum, where it is exact.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from probekit.probes.losses import DIAGONAL_ABOVE, LOGISTIC, SOFTMAX
+from probekit.probes.biases import EXACT, best_bias, columns_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,15 +26,10 @@ if TYPE_CHECKING:
     from probekit.probes.design import Design
     from probekit.probes.losses import Answers
 
-_BIAS_STEPS = 60
-_SHORTEST_NEWTON = 1e-3
-_SMALL_STEP = 0.1
-_EXACT, _NEAR = 1e-11, 1e-6
-"""By which share a class's mean prediction may be off: of Q, which must be feasible, and of P beside a Q of its own."""
-_OFTEN_ENOUGH = 0.1
-"""By how much a step with an old Hessian must lower that."""
-_MANY = 64
-"""Classes above which the bias's curvature is of a sample of rows, at first in float32."""
+_NEAR = 1e-6
+"""By which share a class's mean prediction may be off where Q has a bias of its own."""
+_OF_GOAL = 5e-4
+"""The same where Q must be feasible, as a share of the bound that is aimed at: what mends it costs a few nats."""
 _VALUES_AT_ONCE = 1 << 18
 
 
@@ -63,8 +57,10 @@ class Claim:
         penalty: λ.
         weights: shape (columns, features), float64.
         bias: shape (columns,), float64, where the bias is sought from.
-        dual: step from the weights to those whose predictions are Q, shape (columns, features); None for Q = P.
+        dual: step from the weights to those whose predictions are Q, shape (columns, features); None for Q = P. In
+            float32 its logits are computed in float32: any Q will do, if the rest of the proof is of that Q.
         dual_bias: step of the bias to there, where that one is sought from.
+        goal: the bound that is aimed at, in nats: how exact biases must be.
     """
 
     answers: Answers
@@ -73,6 +69,7 @@ class Claim:
     bias: Tensor
     dual: Tensor | None = None
     dual_bias: Tensor | None = None
+    goal: float = 0.0
 
 
 def prove(X: Design, claims: Sequence[Claim]) -> list[Proof]:
@@ -83,23 +80,11 @@ def prove(X: Design, claims: Sequence[Claim]) -> list[Proof]:
         claims: the heads.
     """
     device = X.device if X.device.type != "mps" else torch.device("cpu")  # which has no float64
-    points = [claim.weights for claim in claims]
-    points += [claim.weights + claim.dual for claim in claims if claim.dual is not None]
-    stacked = torch.cat(points).to(device)
-    Z = torch.empty(len(stacked), len(X), dtype=torch.float64, device=device)
-    at_once = max(256, _VALUES_AT_ONCE // max(X.shape[1], len(stacked)))
-    first = 0
-    for block in X.blocks(torch.float32, at_once):
-        Z[:, first : first + len(block)] = (block.to(device).double() @ stacked.T).T
-        first += len(block)
-    parts = list(torch.split(Z, [len(point) for point in points]))
-    own, moved = parts[: len(claims)], parts[len(claims) :]
-    settled = []
-    for claim, logits in zip(claims, own, strict=True):
-        settled.append(_settle(claim, logits, moved.pop(0) if claim.dual is not None else None))
+    own, moved = _logits(X, claims, device)
+    settled = [_settle(claim, *logits) for claim, logits in zip(claims, zip(own, moved, strict=True), strict=True)]
     residuals = torch.cat([one.residual for one in settled])
     gradient = torch.zeros(len(residuals), X.shape[1], dtype=torch.float64, device=device)
-    first = 0
+    at_once, first = _rows_at_once(X, len(residuals)), 0
     for block in X.blocks(torch.float32, at_once):
         gradient += residuals[:, first : first + len(block)] @ block.to(device).double()
         first += len(block)
@@ -113,6 +98,38 @@ def prove(X: Design, claims: Sequence[Claim]) -> list[Proof]:
         # No optimum is below 0.
         proofs.append(Proof(one.bias.cpu(), objective, min(one.divergence + left, objective)))
     return proofs
+
+
+def _rows_at_once(X: Design, columns: int) -> int:
+    return max(256, _VALUES_AT_ONCE // max(X.shape[1], columns))
+
+
+def _logits(X: Design, claims: Sequence[Claim], device: torch.device) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Return each head's logits without bias, (columns, rows) in float64, and those whose predictions are Q."""
+    weights = torch.cat([claim.weights for claim in claims]).to(device)
+    duals: dict[torch.dtype, list[tuple[int, Tensor]]] = {}
+    for place, claim in enumerate(claims):
+        if claim.dual is not None:
+            duals.setdefault(claim.dual.dtype, []).append((place, claim.dual))
+    stacked = {dtype: torch.cat([one for _, one in some]).to(device) for dtype, some in duals.items()}
+    columns = len(weights) + sum(len(some) for some in stacked.values())
+    Z = torch.empty(len(weights), len(X), dtype=torch.float64, device=device)
+    moved = {dtype: torch.empty(len(some), len(X), dtype=Z.dtype, device=device) for dtype, some in stacked.items()}
+    first = 0
+    for block in X.blocks(torch.float32, _rows_at_once(X, columns)):
+        here, rows = slice(first, first + len(block)), block.to(device)
+        wide = rows.double()
+        Z[:, here] = (wide @ weights.T).T
+        for dtype, some in stacked.items():
+            moved[dtype][:, here] = ((rows if dtype == torch.float32 else wide) @ some.T).T
+        first += len(block)
+    own = list(torch.split(Z, [len(claim.weights) for claim in claims]))
+    other: list[Tensor | None] = [None] * len(claims)
+    for dtype, some_duals in duals.items():
+        parts = torch.split(moved[dtype], [len(one) for _, one in some_duals])
+        for (place, _), part in zip(some_duals, parts, strict=True):
+            other[place] = part.add_(own[place])
+    return own, other
 
 
 @dataclass(frozen=True)
@@ -138,25 +155,34 @@ def _settle(claim: Claim, Z: Tensor, moved: Tensor | None) -> _Settled:
     Args:
         claim: the head.
         Z: its logits without bias, (columns, rows); overwritten.
-        moved: logits without bias whose predictions are Q; None for Q = P.
+        moved: logits without bias whose predictions are Q; None for Q = P; overwritten.
     """
-    loss = claim.answers.loss
-    y = loss.shaped(claim.answers.y.to(Z.device))
-    bias = _best_bias(claim.answers, Z, y, claim.bias.to(Z.device), _EXACT if moved is None else _NEAR)
-    Z += bias.unsqueeze(-1)
-    value = float(loss.values(Z.unsqueeze(0), y).mean())
-    at, divergence = Z, 0.0
+    answers, loss = claim.answers, claim.answers.loss
+    y = answers.y.to(Z.device)
+    exact = min(max(EXACT, _OF_GOAL * claim.goal), _NEAR)
+    bias = best_bias(answers, Z, claim.bias.to(Z.device), exact if moved is None else _NEAR)
+    shift = bias
     if moved is not None:
         start = bias if claim.dual_bias is None else bias + claim.dual_bias.to(Z.device)
-        at = moved
-        at += _best_bias(claim.answers, moved, y, start).unsqueeze(-1)
-        divergence = max(loss.divergence(at, Z), 0.0)
-    mean_log_p = loss.mean_log_predictions(Z)
-    residual = at.clone() if at is Z else at
-    loss.residual(residual.unsqueeze(0), y)
-    if mean_log_p is None:
+        shift = best_bias(answers, moved, start, exact)
+    value, divergence, log_predictions = 0.0, 0.0, []
+    residual = Z if moved is None else moved
+    for here in columns_at_once(Z):
+        Zp = Z[:, here].add_(bias.unsqueeze(-1))
+        normaliser = loss.normaliser(Zp)
+        value += float((normaliser - loss.fit(Zp, y[here].unsqueeze(0))).sum())
+        log_predictions.append(loss.log_predictions(Zp, normaliser))
+        Zq = Zp
+        if moved is not None:
+            Zq = moved[:, here].add_(shift.unsqueeze(-1))
+            divergence += loss.divergence(Zq, Zp, normaliser)
+        loss.residual(Zq.unsqueeze(0), y[here].view(1, 1, -1))
+    rows = Z.shape[1]
+    value, divergence = value / rows, max(divergence / rows, 0.0)
+    if log_predictions[0] is None:
         return _Settled(bias, value, residual, divergence)
-    share = loss.shares(claim.answers)
+    mean_log_p = sum(part for part in log_predictions if part is not None) / rows
+    share = loss.shares(answers)
     excess = residual.mean(dim=1)
     excess = excess if len(excess) > 1 else torch.cat([-excess, excess])
     most = float((excess / share.to(excess)).max().clamp_min(0))
@@ -165,117 +191,5 @@ def _settle(claim: Claim, Z: Tensor, moved: Tensor | None) -> _Settled:
         constant = (share.to(excess) - excess / most).clamp_min(0)
         far = float((torch.special.xlogy(constant, constant) - constant * mean_log_p).sum())
         divergence = (1 - mix) * divergence + mix * far  # KL is convex in q
-        loss.mix(residual, y[0, 0], constant, mix)
+        loss.mix(residual, y, constant, mix)
     return _Settled(bias, value, residual, divergence)
-
-
-def _best_bias(answers: Answers, Z: Tensor, y: Tensor, start: Tensor, tolerance: float = _EXACT) -> Tensor:
-    """Return the bias, shape (columns,), that is best for logits without one."""
-    if answers.loss is SOFTMAX:
-        return solve_bias(Z, y[0, 0], start, tolerance)
-    if answers.loss is LOGISTIC:
-        return _solve_log_odds(Z[0], y[0, 0], start)
-    return (y[0, 0] - Z[0]).mean().view(1)
-
-
-def solve_bias(Z: Tensor, y: Tensor, start: Tensor, tolerance: float = _EXACT) -> Tensor:
-    """Return the b that minimises the mean cross-entropy of softmax(Z + b).
-
-    Newton's method, and where that gets no lower, a step of generalised iterative scaling (Darroch & Ratcliff, Annals
-    of Mathematical Statistics 43, 1972), which always does: far off, each row has one class and no curvature.
-
-    Args:
-        Z: logits without bias, shape (classes, rows), float64.
-        y: shape (rows,).
-        start: shape (classes,).
-        tolerance: by which share a class's mean prediction may be off its share of the rows.
-    """
-    classes, rows = Z.shape
-    share = torch.bincount(y, minlength=classes).double() / rows
-    picked = float(Z.gather(0, y.unsqueeze(0)).mean())
-
-    def loss_at(b: Tensor) -> float:
-        return float(torch.logsumexp(Z + b.unsqueeze(-1), 0).mean() - share @ b) - picked
-
-    b = start - start.mean()
-    loss, before = math.nan, math.inf
-    newton: _Newton | None = None
-    for _ in range(_BIAS_STEPS):
-        P = torch.softmax(Z + b.unsqueeze(-1), dim=0)
-        gradient = P.mean(dim=1) - share
-        off = float((gradient.abs() / share).max())
-        if off <= tolerance:
-            break
-        if newton is None or off > _OFTEN_ENOUGH * before:
-            newton = _Newton(P, rough=newton is None)
-        step = newton(gradient)
-        if off < before and float(step.abs().max()) <= _SMALL_STEP:  # predictions hardly change: no need to look
-            b, loss, before = b - step, math.nan, off
-            b = b - b.mean()
-            continue
-        before = off
-        loss = loss_at(b) if math.isnan(loss) else loss
-        slope, rate, reached = float(gradient @ step), 1.0, math.inf
-        rounding = 1e-15 * (1 + abs(loss) + abs(picked) + abs(float(share @ b)))
-        while rate > _SHORTEST_NEWTON:
-            moved = b - rate * step
-            reached = loss_at(moved)
-            if reached <= loss - 1e-4 * rate * slope + rounding:
-                break
-            rate /= 2
-        else:
-            log_mean = torch.log_softmax(Z + b.unsqueeze(-1), dim=0).logsumexp(dim=1) - math.log(rows)
-            moved, before = b + share.log() - log_mean, 0.0
-            reached = loss_at(moved)
-            if not reached < loss:
-                break
-        b, loss = moved - moved.mean(), reached
-    return b
-
-
-class _Newton:
-    """The inverse Hessian of the bias at predictions P, shape (classes, rows).
-
-    Args:
-        P: the predictions.
-        rough: whether, for many classes, float32 will do.
-    """
-
-    def __init__(self, P: Tensor, *, rough: bool) -> None:
-        classes, rows = P.shape
-        self.diagonal: Tensor | None = None
-        if classes > DIAGONAL_ABOVE:
-            self.diagonal = (P.mean(dim=1) - (P**2).mean(dim=1)).clamp_min(1e-14)
-            return
-        part = P
-        if classes > _MANY:
-            part = P[:, :: max(1, rows // max(8 * classes, 16384))]
-            part = part.float() if rough else part
-        # The Hessian is singular along equal shifts of all classes, where the gradient has no part.
-        hessian = torch.diag(part.double().mean(dim=1)) - (part @ part.T).double() / part.shape[1] + 1 / classes
-        hessian.diagonal().add_(1e-14)
-        self.factors = torch.linalg.lu_factor_ex(hessian)[:2]  # what a singular one gives lowers nothing
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the product with a gradient, shape (classes,)."""
-        if self.diagonal is not None:
-            return gradient / self.diagonal
-        step: Tensor = torch.linalg.lu_solve(*self.factors, gradient.unsqueeze(1))
-        return step.squeeze(1)
-
-
-def _solve_log_odds(z: Tensor, y: Tensor, start: Tensor) -> Tensor:
-    """Return the b at which the mean of sigmoid(z + b) is that of y: Newton's method within a bracket."""
-    share = float(y.mean())
-    low, high = -float(z.max()) - 40.0, -float(z.min()) + 40.0
-    b = min(max(float(start), low), high)
-    for _ in range(200):
-        p = torch.sigmoid(z + b)
-        excess = float(p.mean()) - share
-        if abs(excess) <= 1e-13 * min(share, 1 - share) or high - low <= 1e-15 * max(1.0, abs(b)):
-            break
-        low, high = (low, b) if excess > 0 else (b, high)
-        curvature = float((p * (1 - p)).mean())
-        newton = b - excess / curvature if curvature > 0 else low
-        b = newton if low < newton < high else (low + high) / 2
-    return torch.tensor([b], dtype=torch.float64, device=z.device)

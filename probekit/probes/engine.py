@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 ROUGH = 3e-3
 """The bound, as a share of chance, down to which products may be of bfloat16."""
 _ROUGH_BELOW = 1e-3
-_SLACK = 2.5
+_SLACK = 1.0
 _PLAIN_ENOUGH, _MANY_COLUMNS = 0.5, 128
 _WAIT = 1
 _SHARE_WAITING = 0.2
@@ -49,6 +49,7 @@ _NEWTON_FLOPS, _NEWTON_FLOPS_A_PROOF = 6e9, 1e9
 _ONE_THREAD_FLOPS = 2e7
 _HALF_WIDTH_FLOPS = 5e7
 _PROOF_VALUES = 1 << 27
+_NARROW_DUAL_FLOPS = 1e9
 
 
 def minimise(
@@ -110,8 +111,21 @@ def _joined(groups: Sequence[Heads]) -> list[Heads]:
     return [Heads.joined(some) for some in kinds.values()]
 
 
-Place: TypeAlias = "tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]"
-"""Where a head is proven: W, b, and the step to the dual point, W part and bias part, in the axes' coordinates."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a head is proven, in the axes' coordinates.
+
+    Args:
+        weights: float64.
+        bias: float64.
+        dual: the step to the dual point, of W and of the bias; None for none.
+        goal: the bound that is aimed at, in nats.
+    """
+
+    weights: Tensor
+    bias: Tensor
+    dual: tuple[Tensor, Tensor] | None
+    goal: float
 
 
 @dataclass(frozen=True)
@@ -243,7 +257,8 @@ class _Fit:
             plain, steps = heads.bound(), None
             bound = plain
             last = still | spent | ~bound.isfinite()
-            look = bool(last.any()) or (
+            # No proof without the better bound at hand, and every few steps a look whether it is near.
+            look = bool((last | (bound <= goal)).any()) or (
                 heads.steps % _REFINE_EVERY == 0 and bool((bound <= _REFINE_WITHIN * goal).any())
             )
             if heads.order and look and not rough:
@@ -301,45 +316,44 @@ class _Fit:
                 places.append(self._place(heads, place, end))
         self.prove(numbers, places)
 
-    def _place(self, heads: Heads, place: int, end: _Ends) -> Place:
+    def _place(self, heads: Heads, place: int, end: _Ends) -> _Place:
         """Return where a head is proven."""
         head = self.heads[int(heads.number[place])]
         W, b = heads.W[place].cpu().double(), heads.b[place].cpu().double()
+        goal = head.goal_at(float(heads.objective[place]))
         if self._newton_flops(head) <= _NEWTON_FLOPS_A_PROOF and bool(W.isfinite().all()):
             step, _ = newton_direction(self.axes.X, head.answers, torch.cat([W, b.unsqueeze(1)], dim=1), head.penalty)
             if bool(step.isfinite().all()):
-                return W, b, (-step[:, :-1], -step[:, -1])
-        goal = head.goal_at(float(heads.objective[place]))
+                return _Place(W, b, (-step[:, :-1], -step[:, -1]), goal)
         enough = heads.columns > _MANY_COLUMNS and float(end.plain[place]) <= _PLAIN_ENOUGH * goal
-        return W, b, None if end.steps is None or enough else heads.dual_step(place, end.steps[place])
+        return _Place(W, b, None if end.steps is None or enough else heads.dual_step(place, end.steps[place]), goal)
 
-    def prove(self, numbers: Sequence[int], places: Sequence[Place]) -> None:
+    def prove(self, numbers: Sequence[int], places: Sequence[_Place]) -> None:
         """Prove heads at some parameters and keep what is better than what they have.
 
         Args:
             numbers: of the heads.
-            places: W, b, and the step to the dual point, each in the axes' coordinates.
+            places: of each.
         """
-        columns = max((len(W) for W, _, _ in places), default=1)
+        columns = max((len(place.weights) for place in places), default=1)
         at_once = max(1, _PROOF_VALUES // (len(self.X) * columns))
         for first in range(0, len(numbers), at_once):
-            claims = []
-            for number, (W, b, step) in zip(
-                numbers[first : first + at_once], places[first : first + at_once], strict=True
-            ):
-                head = self.heads[number]
-                dual = (None, None) if step is None else (self.axes.back(step[0]), step[1])
-                claims.append(Claim(head.answers, head.penalty, self.axes.back(W), b, *dual))
-            for number, (W, _, _), proof in zip(
-                numbers[first : first + at_once], places[first : first + at_once], prove(self.X, claims), strict=True
-            ):
+            some = list(zip(numbers, places, strict=True))[first : first + at_once]
+            claims = [self._claim(self.heads[number], place) for number, place in some]
+            for (number, place), proof in zip(some, prove(self.X, claims), strict=True):
                 head = self.heads[number]
                 head.last_gap = proof.gap
                 # Every proof bounds the one optimum from below, wherever it was made.
                 head.lower = max(head.lower, proof.objective - proof.gap)
                 if proof.objective < head.objective:
-                    head.weights, head.bias, head.objective = W, proof.bias, proof.objective
+                    head.weights, head.bias, head.objective = place.weights, proof.bias, proof.objective
                 head.gap = max(head.objective - head.lower, 0.0)
+
+    def _claim(self, head: Head, place: _Place) -> Claim:
+        dual, dual_bias = (None, None) if place.dual is None else (self.axes.back(place.dual[0]), place.dual[1])
+        if dual is not None and 2 * self.X.numel() * len(dual) >= _NARROW_DUAL_FLOPS:
+            dual = dual.float()
+        return Claim(head.answers, head.penalty, self.axes.back(place.weights), place.bias, dual, dual_bias, place.goal)
 
     def _newton_is_small(self, head: Head) -> bool:
         if self.axes.X.device.type != "cpu":
@@ -364,7 +378,7 @@ class _Fit:
             for _ in range(40):
                 W, b, gained = newton_step(self.axes.X, head.answers, W, b, head.penalty)
                 head.passes += 1
-                self.prove([number], [(W, b, None)])
+                self.prove([number], [_Place(W, b, None, head.goal_at(head.objective))])
                 if head.done or not gained or head.passes >= self.max_passes:
                     break
 

@@ -9,10 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-_FEWEST_ROWS = 4096
+_FEWEST_ROWS = 2048
 """Of those that the classes' curvature is estimated on."""
 DIAGONAL_ABOVE = 2048
 """Classes beyond which only the diagonal of their curvature is used: its eigenvectors cost their number cubed."""
+_FEW_CLASSES = 64
+"""Up to so many the curvature is multiplied in float64."""
 _LINEAR_ABOVE = 40.0
 """Where softplus is its argument to all digits of float64; torch's own 20 leaves 2e-9."""
 
@@ -42,6 +44,26 @@ class Answers:
         return float(self.loss.values(Z.unsqueeze(0), self.loss.shaped(self.y)).mean())
 
 
+@dataclass(frozen=True)
+class Curvature:
+    """The mean second derivative of a loss over the rows, of several heads.
+
+    Args:
+        values: its eigenvalues, shape (heads, columns).
+        basis: its eigenvectors, shape (heads, columns, columns); None: the unit vectors.
+        spread: how much the rows' second derivatives S differ: mean ‖S‖² over ‖mean S‖², less 1, shape (heads,).
+    """
+
+    values: Tensor
+    basis: Tensor | None
+    spread: Tensor
+
+
+def _spread(squares: Tensor, values: Tensor) -> Tensor:
+    """Return it for mean squared norms, shape (heads,), and eigenvalues of the mean."""
+    return (squares / values.pow(2).sum(dim=1).clamp_min(1e-30) - 1).clamp_min(0)
+
+
 class Loss(ABC):
     """A convex loss of logits Z, shape (heads, columns, rows), and of answers, shape (heads, 1, rows)."""
 
@@ -57,22 +79,15 @@ class Loss(ABC):
     def values(self, Z: Tensor, y: Tensor) -> Tensor:
         """Return each row's loss, shape (heads, rows)."""
 
-    @abstractmethod
-    def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the eigenvalues, (heads, columns), and eigenvectors of the mean second derivative over the rows.
-
-        Eigenvectors are None where they are the unit vectors.
-        """
-
-    def curvature_spread(self, Z: Tensor, curvature: Tensor) -> Tensor:
-        """Return how much the rows' second derivatives S differ: mean ‖S‖² over ‖mean S‖², less 1, shape (heads,).
+    def curvature(self, Z: Tensor) -> Curvature:
+        """Return the rows' mean second derivative.
 
         Args:
             Z: shape (heads, columns, rows).
-            curvature: shape (heads, columns), eigenvalues of the mean second derivative.
         """
-        squares = self.second(Z[:, :, :: _sample_step(Z)]).pow(2).sum(dim=1).mean(dim=1)
-        return (squares / curvature.pow(2).sum(dim=1).clamp_min(1e-30) - 1).clamp_min(0)
+        second = self.second(Z)
+        values = second.mean(dim=2)
+        return Curvature(values, None, _spread(second.pow(2).sum(dim=1).mean(dim=1), values))
 
     def second(self, Z: Tensor) -> Tensor:
         """Return the second derivative for each column on its own, shape of Z; a softmax couples its columns."""
@@ -83,14 +98,37 @@ class Loss(ABC):
         """Return the best bias of a probe without weights, shape (columns,), float64."""
 
     @abstractmethod
-    def divergence(self, Zq: Tensor, Zp: Tensor) -> float:
-        """Return the mean over the rows of KL(q ‖ p), in nats, of logits of shape (columns, rows).
+    def normaliser(self, Z: Tensor) -> Tensor:
+        """Return each row's normaliser, shape (rows,): its loss is that less ``fit``.
 
-        Of a number: half the squared difference.
+        Its derivative in the logits, (columns, rows), is the prediction, which makes ``divergence`` what it is.
         """
 
-    def mean_log_predictions(self, Z: Tensor) -> Tensor | None:  # noqa: ARG002 - of classes
-        """Return the mean over the rows of log p of each class, for logits (columns, rows); None for a number."""
+    @abstractmethod
+    def fit(self, Z: Tensor, y: Tensor) -> Tensor:
+        """Return each row's term of logits (columns, rows) that knows the answers (1, rows), shape (rows,)."""
+
+    @abstractmethod
+    def predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor:
+        """Return the predictions of logits (columns, rows), and of their normaliser, in the same shape."""
+
+    def divergence(self, Zq: Tensor, Zp: Tensor, normaliser: Tensor | None = None) -> float:
+        """Return the sum over the rows of KL(q ‖ p), in nats, of logits of shape (columns, rows).
+
+        It is the Bregman divergence of the normaliser; of a number half the squared difference.
+
+        Args:
+            Zq: logits of q.
+            Zp: logits of p.
+            normaliser: of Zp, where that is known.
+        """
+        normaliser = self.normaliser(Zp) if normaliser is None else normaliser
+        own = self.normaliser(Zq)
+        inner = (self.predictions(Zq, own) * (Zq - Zp)).sum(dim=0)
+        return float((inner - own + normaliser).sum())
+
+    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor | None:  # noqa: ARG002 - of classes
+        """Return the sum over the rows of log p of each class, for logits (columns, rows); None for a number."""
         return None
 
     def mix(self, residual: Tensor, y: Tensor, constant: Tensor, share: float) -> None:
@@ -115,7 +153,7 @@ class Loss(ABC):
 
 def _sample_step(Z: Tensor) -> int:
     """Return which fraction of the rows curvature is estimated on."""
-    return max(1, Z.shape[2] // max(4 * Z.shape[1], _FEWEST_ROWS))
+    return max(1, Z.shape[2] // max(2 * Z.shape[1], _FEWEST_ROWS))
 
 
 class Softmax(Loss):
@@ -136,37 +174,43 @@ class Softmax(Loss):
         """Log of the sum of exponentials minus the label's logit."""
         return (torch.logsumexp(Z, dim=1, keepdim=True) - Z.gather(1, y.expand(len(Z), -1, -1))).squeeze(1)
 
-    def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The mean of diag p - p pᵀ on a sample of the rows."""
-        some = Z[:, :, :: _sample_step(Z)]
-        P = torch.softmax((some.cpu() if Z.device.type == "mps" else some).double(), dim=1)  # mps has no float64
+    def curvature(self, Z: Tensor) -> Curvature:
+        """The mean of diag p - p pᵀ on a sample of the rows; ‖diag p - p pᵀ‖² = Σp² - 2Σp³ + (Σp²)²."""
+        P = torch.softmax(Z[:, :, :: _sample_step(Z)], dim=1)
+        squares = P.pow(2)
+        two = squares.sum(dim=1)
+        norms = (two - 2 * (squares * P).sum(dim=1) + two**2).mean(dim=1)
         mean = P.mean(dim=2)
         if Z.shape[1] > DIAGONAL_ABOVE:
-            return (mean - (P**2).mean(dim=2)).to(Z.dtype).to(Z.device), None
-        S = torch.diag_embed(mean) - P @ P.mT / P.shape[2]
-        values, vectors = torch.linalg.eigh(S)
-        return values.clamp_min(0).to(Z.dtype).to(Z.device), vectors.to(Z.dtype).to(Z.device)
-
-    def curvature_spread(self, Z: Tensor, curvature: Tensor) -> Tensor:
-        """With ‖diag p - p pᵀ‖² = Σp² - 2Σp³ + (Σp²)²."""
-        P = torch.softmax(Z[:, :, :: _sample_step(Z)], dim=1)
-        two, three = P.pow(2).sum(dim=1), P.pow(3).sum(dim=1)
-        squares = (two - 2 * three + two**2).mean(dim=1)
-        return (squares / curvature.pow(2).sum(dim=1).clamp_min(1e-30) - 1).clamp_min(0)
+            values = mean - squares.mean(dim=2)
+            return Curvature(values, None, _spread(norms, values))
+        few = Z.shape[1] <= _FEW_CLASSES and Z.device.type != "mps"  # which has no float64
+        P = P.double() if few else P
+        S = torch.diag_embed(P.mean(dim=2)).double() if few else torch.diag_embed(mean).cpu().double()
+        S -= (P @ P.mT / P.shape[2]).to(S)
+        values, vectors = (one.to(Z.dtype).to(Z.device) for one in torch.linalg.eigh(S))
+        values.clamp_min_(0)
+        return Curvature(values, vectors, _spread(norms, values))
 
     def start(self, y: Tensor, columns: int) -> Tensor:
         """The log of the classes' shares."""
         return (torch.bincount(y, minlength=columns).double() / len(y)).log()
 
-    def divergence(self, Zq: Tensor, Zp: Tensor) -> float:
-        """The Bregman divergence of the log partition."""
-        q = torch.softmax(Zq, dim=0)
-        inner = (q * (Zq - Zp)).sum(dim=0)
-        return float((inner - torch.logsumexp(Zq, dim=0) + torch.logsumexp(Zp, dim=0)).mean())
+    def normaliser(self, Z: Tensor) -> Tensor:
+        """Log of the sum of exponentials."""
+        return torch.logsumexp(Z, dim=0)
 
-    def mean_log_predictions(self, Z: Tensor) -> Tensor | None:
-        """Logits minus the log partition."""
-        return Z.mean(dim=1) - torch.logsumexp(Z, dim=0).mean()
+    def fit(self, Z: Tensor, y: Tensor) -> Tensor:
+        """The label's logit."""
+        return Z.gather(0, y).squeeze(0)
+
+    def predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor:
+        """Exponentials of what is left."""
+        return (Z - normaliser).exp_()
+
+    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor | None:
+        """Logits minus the normaliser."""
+        return Z.sum(dim=1) - normaliser.sum()
 
     def mix(self, residual: Tensor, y: Tensor, constant: Tensor, share: float) -> None:
         """By way of Y, a one in each row."""
@@ -197,10 +241,6 @@ class Logistic(Loss):
         """Softplus minus the label's logit."""
         return (_softplus(Z) - y * Z).squeeze(1)
 
-    def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The mean of p (1 - p)."""
-        return self.second(Z).mean(dim=2), None
-
     def second(self, Z: Tensor) -> Tensor:
         """p (1 - p)."""
         P = torch.sigmoid(Z)
@@ -210,14 +250,22 @@ class Logistic(Loss):
         """The log odds of yes."""
         return torch.logit(y.double().mean()).view(columns)
 
-    def divergence(self, Zq: Tensor, Zp: Tensor) -> float:
-        """The Bregman divergence of softplus."""
-        return float((torch.sigmoid(Zq) * (Zq - Zp) - _softplus(Zq) + _softplus(Zp)).mean())
+    def normaliser(self, Z: Tensor) -> Tensor:
+        """Softplus."""
+        return _softplus(Z[0])
 
-    def mean_log_predictions(self, Z: Tensor) -> Tensor | None:
+    def fit(self, Z: Tensor, y: Tensor) -> Tensor:
+        """The logit of yes."""
+        return y[0] * Z[0]
+
+    def predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor:  # noqa: ARG002 - not needed
+        """Sigmoids."""
+        return torch.sigmoid(Z)
+
+    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor | None:
         """Of no, and of yes."""
-        no = -_softplus(Z[0]).mean()
-        return torch.stack([no, no + Z[0].mean()])
+        no = -normaliser.sum()
+        return torch.stack([no, no + Z[0].sum()])
 
     def mix(self, residual: Tensor, y: Tensor, constant: Tensor, share: float) -> None:
         """Of yes alone."""
@@ -244,10 +292,6 @@ class Squares(Loss):
         """Half the squared error."""
         return ((Z - y) ** 2 / 2).squeeze(1)
 
-    def curvature(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """One."""
-        return torch.ones(Z.shape[:2], dtype=Z.dtype, device=Z.device), None
-
     def second(self, Z: Tensor) -> Tensor:
         """One."""
         return torch.ones_like(Z)
@@ -256,9 +300,17 @@ class Squares(Loss):
         """The mean."""
         return y.double().mean().view(columns)
 
-    def divergence(self, Zq: Tensor, Zp: Tensor) -> float:
-        """Half the mean square of the difference."""
-        return float(((Zq - Zp) ** 2).mean() / 2)
+    def normaliser(self, Z: Tensor) -> Tensor:
+        """Half the square of the prediction."""
+        return Z[0] ** 2 / 2
+
+    def fit(self, Z: Tensor, y: Tensor) -> Tensor:
+        """What completes the square."""
+        return y[0] * (Z[0] - y[0] / 2)
+
+    def predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor:  # noqa: ARG002 - not needed
+        """The logits."""
+        return Z
 
 
 SOFTMAX, LOGISTIC, SQUARES = Softmax(), Logistic(), Squares()

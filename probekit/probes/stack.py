@@ -255,9 +255,9 @@ class Metric:
 
     def __init__(self, heads: Heads, axes: Axes) -> None:
         self.axes = axes
-        self.curvature, self.basis = heads.loss.curvature(heads.Z)
-        level = self.curvature.mean(dim=1, keepdim=True)
-        spread = heads.loss.curvature_spread(heads.Z, self.curvature).unsqueeze(-1)
+        found = heads.loss.curvature(heads.Z)
+        self.curvature, self.basis = found.values, found.basis
+        level, spread = self.curvature.mean(dim=1, keepdim=True), found.spread.unsqueeze(-1)
         damping = (_DAMPING * spread).clamp_max(_MOST_DAMPING) * axes.X.shape[1] / heads.rows * axes.mean
         self.shift = like(heads.penalties, level).unsqueeze(-1) + damping * level
         # The bias has no penalty, and of a softmax its curvature none along equal shifts of all classes.
@@ -270,11 +270,19 @@ class Metric:
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """Return the product with a gradient, shape (heads, columns, axes + 1) as it is given."""
+        solved = self._solve(gradient if self.basis is None else self.basis.mT @ gradient)
+        return solved if self.basis is None else self.basis @ solved
+
+    def squared_norm(self, gradient: Tensor) -> Tensor:
+        """Return the inner product of a gradient and its product, shape (heads,)."""
         rotated = gradient if self.basis is None else self.basis.mT @ gradient
+        return dots(rotated, self._solve(rotated))
+
+    def _solve(self, rotated: Tensor) -> Tensor:
         solved = torch.empty_like(rotated)
         solved[..., :-1] = self.axes.solve(rotated[..., :-1], self.curvature, self.shift)
         solved[..., -1] = rotated[..., -1] / (self.curvature + self.bias_shift)
-        return solved if self.basis is None else self.basis @ solved
+        return solved
 
 
 def like(values: Tensor, other: Tensor) -> Tensor:

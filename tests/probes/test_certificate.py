@@ -22,7 +22,8 @@ from sklearn.linear_model import LogisticRegression
 
 from probekit.components import ArrayMatrix
 from probekit.probes import certificate
-from probekit.probes.certificate import Claim, prove, solve_bias
+from probekit.probes.biases import best_bias, solve_bias
+from probekit.probes.certificate import Claim, prove
 from probekit.probes.design import Held, Streamed
 from probekit.probes.losses import LOGISTIC, SOFTMAX, SQUARES, Answers
 from probekit.probes.standardise import Standardiser
@@ -210,9 +211,9 @@ def test_with_a_wrong_bias_the_bound_holds_all_the_same(loss, data, size, scale)
     problem = replace(problem, X=problem.X * np.float32(scale), penalty=problem.penalty * scale**2)
     W, b = problem.reference()
     wrong = size * rng.standard_normal(b.shape)
-    usual = certificate._best_bias
+    usual = certificate.best_bias
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(certificate, "_best_bias", lambda *given: usual(*given) + torch.from_numpy(wrong))
+        patch.setattr(certificate, "best_bias", lambda *given: usual(*given) + torch.from_numpy(wrong))
         for dual in (None, 0.1 * rng.standard_normal(W.shape)):
             proof = problem.prove(W, b, dual)
             assert proof.objective == pytest.approx(problem.objective(W, proof.bias.numpy()), rel=1e-12)
@@ -333,5 +334,5 @@ def test_at_the_best_log_odds_yes_is_predicted_as_often_as_it_is_there(seed, yes
     y, z = torch.zeros(50, dtype=torch.float64), size * rng.standard_normal(50)
     y[:yes] = 1
     start = torch.tensor([far * rng.standard_normal()])
-    b = float(certificate._best_bias(Answers(LOGISTIC, y), torch.from_numpy(z)[None], y.view(1, 1, -1), start))
+    b = float(best_bias(Answers(LOGISTIC, y), torch.from_numpy(z)[None], start))
     assert expit(z + b).mean() == pytest.approx(yes / 50, rel=1e-12, abs=1e-16 * size)

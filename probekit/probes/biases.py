@@ -1,0 +1,172 @@
+"""The bias that is best for given weights, in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from probekit.probes.losses import DIAGONAL_ABOVE, LOGISTIC, SOFTMAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from probekit.probes.losses import Answers
+
+EXACT = 1e-11
+"""By which share a class's mean prediction may be off its share of the rows."""
+_STEPS = 60
+_SHORTEST_NEWTON = 1e-3
+_SMALL_STEP = 0.1
+_OFTEN_ENOUGH = 0.1
+"""By how much a step with an old Hessian must lower that."""
+_MANY = 64
+"""Classes above which the bias's curvature is multiplied in float32."""
+_VALUES_AT_ONCE = 1 << 18
+
+
+def best_bias(answers: Answers, Z: Tensor, start: Tensor, tolerance: float = EXACT) -> Tensor:
+    """Return the bias, shape (columns,), that is best for logits without one.
+
+    Args:
+        answers: what is asked of each row.
+        Z: logits, shape (columns, rows), float64.
+        start: shape (columns,).
+        tolerance: of the softmax, by which share a class's mean prediction may be off its share of the rows.
+    """
+    y = answers.y.to(Z.device)
+    if answers.loss is SOFTMAX:
+        return solve_bias(Z, y, start, tolerance)
+    if answers.loss is LOGISTIC:
+        return _solve_log_odds(Z[0], y, start)
+    return (y - Z[0]).mean().view(1)
+
+
+def columns_at_once(Z: Tensor) -> Iterator[slice]:
+    """Give slices over the rows of logits, shape (columns, rows), that stay in the processor's cache."""
+    size = max(256, _VALUES_AT_ONCE // len(Z))
+    for start in range(0, Z.shape[1], size):
+        yield slice(start, start + size)
+
+
+def solve_bias(Z: Tensor, y: Tensor, start: Tensor, tolerance: float = EXACT) -> Tensor:
+    """Return the b that minimises the mean cross-entropy of softmax(Z + b).
+
+    Newton's method, and where that gets no lower, a step of generalised iterative scaling (Darroch & Ratcliff, Annals
+    of Mathematical Statistics 43, 1972), which always does: far off, each row has one class and no curvature.
+
+    Args:
+        Z: logits without bias, shape (classes, rows), float64.
+        y: shape (rows,).
+        start: shape (classes,).
+        tolerance: by which share a class's mean prediction may be off its share of the rows.
+    """
+    classes, rows = Z.shape
+    share = torch.bincount(y, minlength=classes).double() / rows
+    picked = float(Z.gather(0, y.unsqueeze(0)).mean())
+
+    def loss_at(b: Tensor) -> float:
+        total = sum(float(torch.logsumexp(Z[:, here] + b.unsqueeze(-1), 0).sum()) for here in columns_at_once(Z))
+        return total / rows - float(share @ b) - picked
+
+    b = start - start.mean()
+    loss, before = math.nan, math.inf
+    newton: _Newton | None = None
+    for _ in range(_STEPS):
+        mean, curvature = _moments(Z, b, seen=newton is None)
+        gradient = mean - share
+        off = float((gradient.abs() / share).max())
+        if off <= tolerance:
+            break
+        if newton is None or off > _OFTEN_ENOUGH * before:
+            newton = _Newton(mean, curvature if curvature is not None else _moments(Z, b, seen=True)[1])
+        step = newton(gradient)
+        if off < before and float(step.abs().max()) <= _SMALL_STEP:  # predictions hardly change: no need to look
+            b, loss, before = b - step, math.nan, off
+            b = b - b.mean()
+            continue
+        before = off
+        loss = loss_at(b) if math.isnan(loss) else loss
+        slope, rate, reached = float(gradient @ step), 1.0, math.inf
+        rounding = 1e-15 * (1 + abs(loss) + abs(picked) + abs(float(share @ b)))
+        while rate > _SHORTEST_NEWTON:
+            moved = b - rate * step
+            reached = loss_at(moved)
+            if reached <= loss - 1e-4 * rate * slope + rounding:
+                break
+            rate /= 2
+        else:
+            moved, before = b + share.log() - _log_mean(Z, b), 0.0
+            reached = loss_at(moved)
+            if not reached < loss:
+                break
+        b, loss = moved - moved.mean(), reached
+    return b
+
+
+def _moments(Z: Tensor, b: Tensor, *, seen: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the mean over the rows of the predictions P and, if ``seen``, of P Pᵀ (of very many classes P²)."""
+    classes, rows = Z.shape
+    total, second = torch.zeros_like(b), None
+    narrow = torch.float32 if classes > _MANY else torch.float64
+    for here in columns_at_once(Z):
+        P = torch.softmax(Z[:, here] + b.unsqueeze(-1), dim=0)
+        total += P.sum(dim=1)
+        if seen:
+            part = P.to(narrow)
+            products = (part**2).sum(dim=1) if classes > DIAGONAL_ABOVE else part @ part.T
+            second = products if second is None else second.add_(products)
+    return total / rows, None if second is None else second.double() / rows
+
+
+def _log_mean(Z: Tensor, b: Tensor) -> Tensor:
+    """Return the log of the mean prediction of each class, also where that is no number above 0."""
+    parts = [torch.log_softmax(Z[:, here] + b.unsqueeze(-1), dim=0).logsumexp(dim=1) for here in columns_at_once(Z)]
+    return torch.stack(parts).logsumexp(dim=0) - math.log(Z.shape[1])
+
+
+class _Newton:
+    """The inverse Hessian of the bias.
+
+    Args:
+        mean: mean predictions, shape (classes,).
+        second: mean products of two predictions, shape (classes, classes); of very many classes the diagonal alone.
+    """
+
+    def __init__(self, mean: Tensor, second: Tensor | None) -> None:
+        assert second is not None  # noqa: S101 - asked for
+        self.diagonal: Tensor | None = None
+        if second.ndim == 1:
+            self.diagonal = (mean - second).clamp_min(1e-14)
+            return
+        # The Hessian is singular along equal shifts of all classes, where the gradient has no part.
+        hessian = torch.diag(mean) - second + 1 / len(mean)
+        hessian.diagonal().add_(1e-14)
+        self.factors = torch.linalg.lu_factor_ex(hessian)[:2]  # what a singular one gives lowers nothing
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """Return the product with a gradient, shape (classes,)."""
+        if self.diagonal is not None:
+            return gradient / self.diagonal
+        step: Tensor = torch.linalg.lu_solve(*self.factors, gradient.unsqueeze(1))
+        return step.squeeze(1)
+
+
+def _solve_log_odds(z: Tensor, y: Tensor, start: Tensor) -> Tensor:
+    """Return the b at which the mean of sigmoid(z + b) is that of y: Newton's method within a bracket."""
+    share = float(y.mean())
+    low, high = -float(z.max()) - 40.0, -float(z.min()) + 40.0
+    b = min(max(float(start), low), high)
+    for _ in range(200):
+        p = torch.sigmoid(z + b)
+        excess = float(p.mean()) - share
+        if abs(excess) <= 1e-13 * min(share, 1 - share) or high - low <= 1e-15 * max(1.0, abs(b)):
+            break
+        low, high = (low, b) if excess > 0 else (b, high)
+        curvature = float((p * (1 - p)).mean())
+        newton = b - excess / curvature if curvature > 0 else low
+        b = newton if low < newton < high else (low + high) / 2
+    return torch.tensor([b], dtype=torch.float64, device=z.device)
