@@ -24,7 +24,7 @@ _SMALL_STEP = 0.1
 _OFTEN_ENOUGH = 0.1
 """By how much a step with an old Hessian must lower that."""
 _MANY = 64
-"""Classes above which the bias's curvature is multiplied in float32."""
+"""Classes above which the bias's curvature is multiplied in float32 at first."""
 _VALUES_AT_ONCE = 1 << 18
 
 
@@ -76,13 +76,15 @@ def solve_bias(Z: Tensor, y: Tensor, start: Tensor, tolerance: float = EXACT) ->
     loss, before = math.nan, math.inf
     newton: _Newton | None = None
     for _ in range(_STEPS):
-        mean, curvature = _moments(Z, b, seen=newton is None)
+        # What many classes' curvature is multiplied in at first would not do where predictions are nearly certain.
+        rough = torch.float32 if classes > _MANY else torch.float64
+        mean, curvature = _moments(Z, b, rough if newton is None else None)
         gradient = mean - share
         off = float((gradient.abs() / share).max())
         if off <= tolerance:
             break
         if newton is None or off > _OFTEN_ENOUGH * before:
-            newton = _Newton(mean, curvature if curvature is not None else _moments(Z, b, seen=True)[1])
+            newton = _Newton(mean, _moments(Z, b, torch.float64)[1] if curvature is None else curvature)
         step = newton(gradient)
         if off < before and float(step.abs().max()) <= _SMALL_STEP:  # predictions hardly change: no need to look
             b, loss, before = b - step, math.nan, off
@@ -107,16 +109,18 @@ def solve_bias(Z: Tensor, y: Tensor, start: Tensor, tolerance: float = EXACT) ->
     return b
 
 
-def _moments(Z: Tensor, b: Tensor, *, seen: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the mean over the rows of the predictions P and, if ``seen``, of P Pᵀ (of very many classes P²)."""
+def _moments(Z: Tensor, b: Tensor, dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:
+    """Return the mean over the rows of the predictions P and, where a dtype is given, of P Pᵀ multiplied in it.
+
+    Of very many classes that is its diagonal.
+    """
     classes, rows = Z.shape
     total, second = torch.zeros_like(b), None
-    narrow = torch.float32 if classes > _MANY else torch.float64
     for here in columns_at_once(Z):
         P = torch.softmax(Z[:, here] + b.unsqueeze(-1), dim=0)
         total += P.sum(dim=1)
-        if seen:
-            part = P.to(narrow)
+        if dtype is not None:
+            part = P.to(dtype)
             products = (part**2).sum(dim=1) if classes > DIAGONAL_ABOVE else part @ part.T
             second = products if second is None else second.add_(products)
     return total / rows, None if second is None else second.double() / rows
