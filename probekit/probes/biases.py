@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 EXACT = 1e-11
 """By which share a class's mean prediction may be off its share of the rows."""
-_STEPS = 60
+_STEPS = 200
 _SHORTEST_NEWTON = 1e-3
 _SMALL_STEP = 0.1
+_LEAST_CURVATURE = 1e-14
+_DAMPINGS = (1e-6, 1e-4, 1e-2)
+"""Of the Hessian, as shares of its largest entry."""
 _OFTEN_ENOUGH = 0.1
 """By how much a step with an old Hessian must lower that."""
 _MANY = 64
@@ -55,8 +58,9 @@ def columns_at_once(Z: Tensor) -> Iterator[slice]:
 def solve_bias(Z: Tensor, y: Tensor, start: Tensor, tolerance: float = EXACT) -> Tensor:
     """Return the b that minimises the mean cross-entropy of softmax(Z + b).
 
-    Newton's method, and where that gets no lower, a step of generalised iterative scaling (Darroch & Ratcliff, Annals
-    of Mathematical Statistics 43, 1972), which always does: far off, each row has one class and no curvature.
+    Newton's method, damped where that gets no lower. Where that does not either, a step of generalised iterative
+    scaling (Darroch & Ratcliff, Annals of Mathematical Statistics 43, 1972), which always does: far off, each row has
+    one class and no curvature.
 
     Args:
         Z: logits without bias, shape (classes, rows), float64.
@@ -92,14 +96,13 @@ def solve_bias(Z: Tensor, y: Tensor, start: Tensor, tolerance: float = EXACT) ->
             continue
         before = off
         loss = loss_at(b) if math.isnan(loss) else loss
-        slope, rate, reached = float(gradient @ step), 1.0, math.inf
         rounding = 1e-15 * (1 + abs(loss) + abs(picked) + abs(float(share @ b)))
-        while rate > _SHORTEST_NEWTON:
-            moved = b - rate * step
+        moved, reached = b, math.inf
+        for tried, rate in newton.steps(gradient, step):
+            moved = b - rate * tried
             reached = loss_at(moved)
-            if reached <= loss - 1e-4 * rate * slope + rounding:
+            if reached <= loss - 1e-4 * rate * float(gradient @ tried) + rounding:
                 break
-            rate /= 2
         else:
             moved, before = b + share.log() - _log_mean(Z, b), 0.0
             reached = loss_at(moved)
@@ -142,20 +145,35 @@ class _Newton:
 
     def __init__(self, mean: Tensor, second: Tensor | None) -> None:
         assert second is not None  # noqa: S101 - asked for
-        self.diagonal: Tensor | None = None
-        if second.ndim == 1:
-            self.diagonal = (mean - second).clamp_min(1e-14)
-            return
-        # The Hessian is singular along equal shifts of all classes, where the gradient has no part.
-        hessian = torch.diag(mean) - second + 1 / len(mean)
-        hessian.diagonal().add_(1e-14)
-        self.factors = torch.linalg.lu_factor_ex(hessian)[:2]  # what a singular one gives lowers nothing
+        self.diagonal = (mean - (second if second.ndim == 1 else second.diagonal())).clamp_min(_LEAST_CURVATURE)
+        self.hessian: Tensor | None = None
+        if second.ndim == 2:
+            # The Hessian is singular along equal shifts of all classes, where the gradient has no part.
+            self.hessian = torch.diag(mean) - second + 1 / len(mean)
+            self.factors = self._factors(_LEAST_CURVATURE)
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """Return the product with a gradient, shape (classes,)."""
-        if self.diagonal is not None:
-            return gradient / self.diagonal
-        step: Tensor = torch.linalg.lu_solve(*self.factors, gradient.unsqueeze(1))
+        return gradient / self.diagonal if self.hessian is None else self._solve(self.factors, gradient)
+
+    def steps(self, gradient: Tensor, step: Tensor) -> Iterator[tuple[Tensor, float]]:
+        """Give steps and their rates, bold ones first: where the Hessian is nearly singular, damped ones are better."""
+        rate = 1.0
+        while rate > _SHORTEST_NEWTON:
+            yield step, rate
+            rate /= 2
+        for damping in _DAMPINGS if self.hessian is not None else ():
+            yield self._solve(self._factors(damping * float(self.diagonal.max())), gradient), 1.0
+
+    def _factors(self, damping: float) -> tuple[Tensor, Tensor]:
+        assert self.hessian is not None  # noqa: S101 - where there is one
+        hessian = self.hessian.clone()
+        hessian.diagonal().add_(damping)
+        factors, pivots, _ = torch.linalg.lu_factor_ex(hessian)  # what a singular one gives lowers nothing
+        return factors, pivots
+
+    def _solve(self, factors: tuple[Tensor, Tensor], gradient: Tensor) -> Tensor:
+        step: Tensor = torch.linalg.lu_solve(*factors, gradient.unsqueeze(1))
         return step.squeeze(1)
 
 
