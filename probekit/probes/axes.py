@@ -60,6 +60,7 @@ class Axes:
         width = self.X.shape[1]
         self.mean = (float(self.values.sum()) + self.rest * (width - len(self.values))) / width
         self._as: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._sampled: tuple[Tensor, Tensor] | None = None
 
     def _exact(self, X: Design, negligible: float) -> Tensor:
         rows, features = X.shape
@@ -104,6 +105,12 @@ class Axes:
         self.leading = factor.T @ vectors / squares.clamp_min(1e-300).sqrt()
         total = float(sample.norm(dim=1).cpu().double().pow(2).sum()) / len(sample)
         self.rest = max(total - float(self.values.sum()), 0.0) / max(features - rank, 1)
+
+    def sample(self, rows: Tensor) -> Tensor:
+        """Return some rows of X in its axes, float32; they are kept, for the next time they are asked for."""
+        if self._sampled is None or not torch.equal(self._sampled[0], rows):
+            self._sampled = (rows, self.X.gather(rows))
+        return self._sampled[1]
 
     def back(self, weights: Tensor) -> Tensor:
         """Return weights, (..., axes) in float64 on the CPU, for the features that X was given in."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from probekit.probes.stack import Heads, Metric, dots, like
+from probekit.probes.metric import refreshed
+from probekit.probes.stack import Heads, dots, like
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 _FEW_COLUMNS = 64
 _CACHED_VALUES = 1 << 20
-_REFRESH, _REFRESH_WIDE = (1, 2, 4, 7, 12), (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-_WIDE = 128
 _SHORTEST = 13
 _LEAST_CURVATURE = 1e-30
 _SHORTEST_METRIC = 0.05
@@ -55,9 +54,7 @@ class Descent:
     def step(self) -> list[Tensor]:
         """Move every head along its L-BFGS direction; return, for each group, which heads could not get lower."""
         for heads in self.groups:
-            often = _REFRESH if heads.columns <= _WIDE else _REFRESH_WIDE
-            if heads.metric is None or heads.steps in often or heads.steps % 20 == 0:
-                heads.metric = Metric(heads, self.axes)
+            heads.metric = refreshed(heads, self.axes)
             heads.steps += 1
         directions = [-_newton_like(heads) for heads in self.groups]
         found = self._sweep(directions)

@@ -1,4 +1,4 @@
-"""Heads of one loss and width, stacked: their parameters, logits, gradients, histories and metrics."""
+"""Heads of one loss and width, stacked: their parameters, logits, gradients and histories."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from probekit.probes.axes import Axes
     from probekit.probes.losses import Answers, Loss
+    from probekit.probes.metric import Metric
 
 SHORTEST_HISTORY, LONGEST_HISTORY = 20, 40
 _ROWS_A_PAIR = 700
-_DAMPING, _MOST_DAMPING = 10, 100
 _EXACT_PRODUCTS = 1 << 22
 _BIAS_WEIGHT = 10
 _LEAST_CURVATURE = 1e-30
@@ -243,46 +242,6 @@ class Heads:
     def penalty_terms(self, W: Tensor) -> Tensor:
         """Return (λ/2)‖W‖² of each head, float64."""
         return self.penalties / 2 * W.flatten(1).pow(2).sum(dim=1).cpu().double()
-
-
-class Metric:
-    """The initial inverse Hessian of heads: their mean curvature over the rows beside the shared spectrum.
-
-    The model is exact where all rows have the same curvature: of numbers, without weights, and nearly so for labels
-    that cannot be read off. The more the rows differ, the more it is damped, by a share F/N of the spectrum's mean:
-    else rare directions are followed too early.
-    """
-
-    def __init__(self, heads: Heads, axes: Axes) -> None:
-        self.axes = axes
-        found = heads.loss.curvature(heads.Z)
-        self.curvature, self.basis = found.values, found.basis
-        level, spread = self.curvature.mean(dim=1, keepdim=True), found.spread.unsqueeze(-1)
-        damping = (_DAMPING * spread).clamp_max(_MOST_DAMPING) * axes.X.shape[1] / heads.rows * axes.mean
-        self.shift = like(heads.penalties, level).unsqueeze(-1) + damping * level
-        # The bias has no penalty, and of a softmax its curvature none along equal shifts of all classes.
-        self.bias_shift = 0 * level if heads.loss.exact_curvature else 1e-3 * level
-
-    def keep(self, mask: Tensor) -> None:
-        """Drop the heads that are done."""
-        self.curvature, self.shift, self.bias_shift = self.curvature[mask], self.shift[mask], self.bias_shift[mask]
-        self.basis = None if self.basis is None else self.basis[mask]
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the product with a gradient, shape (heads, columns, axes + 1) as it is given."""
-        solved = self._solve(gradient if self.basis is None else self.basis.mT @ gradient)
-        return solved if self.basis is None else self.basis @ solved
-
-    def squared_norm(self, gradient: Tensor) -> Tensor:
-        """Return the inner product of a gradient and its product, shape (heads,)."""
-        rotated = gradient if self.basis is None else self.basis.mT @ gradient
-        return dots(rotated, self._solve(rotated))
-
-    def _solve(self, rotated: Tensor) -> Tensor:
-        solved = torch.empty_like(rotated)
-        solved[..., :-1] = self.axes.solve(rotated[..., :-1], self.curvature, self.shift)
-        solved[..., -1] = rotated[..., -1] / (self.curvature + self.bias_shift)
-        return solved
 
 
 def like(values: Tensor, other: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from probekit.probes.certificate import Claim, prove
 from probekit.probes.descent import Descent
 from probekit.probes.design import Held
 from probekit.probes.losses import LOGISTIC, SOFTMAX, SQUARES, Answers
-from probekit.probes.stack import LONGEST_HISTORY, SHORTEST_HISTORY, Heads, Metric, Start, history_for
+from probekit.probes.metric import Metric
+from probekit.probes.stack import LONGEST_HISTORY, SHORTEST_HISTORY, Heads, Start, history_for
 
 ROWS, FEATURES, CLASSES = 90, 6, 3
 
