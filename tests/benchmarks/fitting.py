@@ -1,7 +1,7 @@
 """Fits of linear probes against scikit-learn and others, at an equal true gap of 1e-4 of the objective.
 
     python tests/benchmarks/fitting.py [--quick] [--only a,b,...] [--repeats 5] [--limit 300] [--cache FOLDER]
-        [--peer FOLDER] [--rows N] [--json FILE]
+        [--peer FOLDER] [--rows N] [--rivals NAME,...] [--match TEXT] [--json FILE]
 
 (a) one head, D = 10, on taps of the paper's convnet over 20,000 images of Fashion-MNIST
 (b) one head, D = 100 and D = 1000, F = 2048, on made features; of D = 1000 one λ and three rivals
@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument(
         "--memory", type=float, default=4.0, help="GiB that fits of (d) and (size) may take; default: 4"
     )
+    parser.add_argument("--rivals", metavar="NAME,...", help="only these; 'scikit-learn lbfgs', 'torch LBFGS' ...")
+    parser.add_argument("--match", metavar="TEXT", default="", help="one head: only taps whose name holds this")
     parser.add_argument("--cache", type=Path, default=ROOT / "specs" / "data" / "fitting")
     parser.add_argument("--peer", type=Path, help="folder of PyPI's probekit 0.4.0")
     parser.add_argument("--json", type=Path, help="a file for all figures")
@@ -53,12 +55,18 @@ def main() -> None:
         parser.error(f"--only: no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     limit = args.limit or (5.0 if args.quick else 300.0)
     effort = duels.Effort(args.repeats or (1 if args.quick else 5), limit, limit, 2e6 if args.quick else 6e8)
-    bench = Bench(args.quick, effort, args.cache, args.peer, args.rows, int(args.memory * 2**30))
+    asked = tuple(args.rivals.split(",")) if args.rivals else ()
+    bench = Bench(
+        args.quick, effort, args.cache, args.peer, args.rows, int(args.memory * 2**30), asked, args.match
+    )  # fmt: skip
     bench.cache.mkdir(parents=True, exist_ok=True)
 
     print_machine(["torch", "numpy", "scipy", "scikit-learn", "cyanure"])
     print(f"thread counts tried: {duels.thread_counts()}; seconds are medians of up to {effort.repeats} fits in turns")
-    for rival in bench.rivals(PypiProbekit(bench.peer, lambda: 1)):
+    known = bench.rivals(PypiProbekit(bench.peer, lambda: 1))
+    if missing := set(asked) - {rival.name for rival in known}:
+        parser.error(f"--rivals: there is no {sorted(missing)[0]!r}")
+    for rival in known:
         print(f"  {rival.name}: {rival.settings}")
     for name in [name for name in SECTIONS if name in names]:
         begun = time.perf_counter()

@@ -34,6 +34,8 @@ class Bench:
         peer: the folder of the other project's package.
         rows: training rows of (c); None for all.
         memory: bytes that the fits of (d) and (size) may take beside their features.
+        names: of the rivals; empty for all.
+        match: what a problem's name must hold.
         json: all figures.
         verdicts: one line a target.
         absent: how to make what is not there.
@@ -45,6 +47,8 @@ class Bench:
     peer: Path | None
     rows: int | None
     memory: int
+    names: tuple[str, ...] = ()
+    match: str = ""
     json: dict[str, Any] = field(default_factory=dict)
     verdicts: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
@@ -58,14 +62,16 @@ class Bench:
     def rivals(self, *more: Any) -> list[Any]:
         import torch
 
-        if self.quick:
-            return [SklearnLbfgs(), SklearnOther("newton-cg"), *more]
         every = [SklearnLbfgs(), *(SklearnOther(solver) for solver in ("newton-cg", "newton-cholesky", "saga"))]
-        return [*every, TorchLbfgs(), Cyanure(torch.get_num_threads), *more]
+        every += [TorchLbfgs(), Cyanure(torch.get_num_threads), *more]
+        if self.quick and not self.names:
+            return [one for one in every if one.name in {"scikit-learn lbfgs", "scikit-learn newton-cg"} or one in more]
+        return [one for one in every if not self.names or one.name in self.names]
 
     def duel(self, section: str, problem: problems.Problem, penalties: Any, rivals: Any) -> list[duels.Duel]:
-        X, found = Standard(problem.features), []
-        for penalty in penalties:
+        found: list[duels.Duel] = []
+        X = Standard(problem.features) if self.match in problem.name else None
+        for penalty in penalties if X is not None else ():
             found.append(duels.duel(problem, X, penalty, rivals, self.effort))
             duels.show(found[-1])
         self.json.setdefault(section, []).extend(one.as_json() for one in found)
