@@ -22,6 +22,7 @@ import torch
 
 from probekit.probes.certificate import Claim, prove
 from probekit.probes.descent import Descent
+from probekit.probes.metric import SampledHessian
 from probekit.probes.newton import newton_direction, newton_step
 from probekit.probes.stack import LONGEST_HISTORY, Heads, Start
 
@@ -254,18 +255,34 @@ class _Fit:
             goal = torch.tensor(near, dtype=torch.float64)
             most = [max_passes if self._newton_is_small(self.heads[n]) else self.max_passes for n in numbers]
             spent = torch.tensor([self.heads[n].passes >= limit for n, limit in zip(numbers, most, strict=True)])
-            plain, steps = heads.bound(), None
-            bound = plain
+            plain = bound = heads.bound()
             last = still | spent | ~bound.isfinite()
-            # No proof without the better bound at hand, and every few steps a look whether it is near.
-            look = bool((last | (bound <= goal)).any()) or (
-                heads.steps % _REFINE_EVERY == 0 and bool((bound <= _REFINE_WITHIN * goal).any())
-            )
-            if heads.order and look and not rough:
-                refined, steps = heads.refined_bound()
-                bound = torch.where(refined.isfinite(), refined.minimum(bound), bound)
+            bound, steps = (bound, None) if rough else self._refined(heads, bound, goal, last)
             found.append(_Ends((bound <= goal) | last, last, still | spent, plain, bound, steps))
         return found
+
+    @staticmethod
+    def _refined(heads: Heads, plain: Tensor, goal: Tensor, last: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what a proof with a dual point of its own may reach, where it is time to look; and how to get there.
+
+        Args:
+            heads: of one loss and width.
+            plain: each head's bound with Q = P.
+            goal: the bounds at which they are looked at.
+            last: which cannot go on.
+        """
+        if isinstance(heads.metric, SampledHessian):
+            # The decrement is what is left where the metric is the Hessian; the geometric mean allows for the sample.
+            decrement = heads.metric.squared_norm(heads.gradient).cpu().double().clamp_min(0) / 2
+            return (decrement * plain).sqrt().minimum(plain), None
+        # No proof without the better bound at hand, and every few steps a look whether it is near.
+        look = bool((last | (plain <= goal)).any()) or (
+            heads.steps % _REFINE_EVERY == 0 and bool((plain <= _REFINE_WITHIN * goal).any())
+        )
+        if not heads.order or not look:
+            return plain, None
+        refined, steps = heads.refined_bound()
+        return torch.where(refined.isfinite(), refined.minimum(plain), plain), steps
 
     def _worth_a_proof(self, ends: Sequence[_Ends]) -> bool:
         """Return whether enough heads wait for one: each costs a pass in float64, that those who wait share."""
@@ -321,6 +338,10 @@ class _Fit:
         head = self.heads[int(heads.number[place])]
         W, b = heads.W[place].cpu().double(), heads.b[place].cpu().double()
         goal = head.goal_at(float(heads.objective[place]))
+        if isinstance(heads.metric, SampledHessian) and bool(W.isfinite().all()):
+            # A step to where the gradient would vanish: a dual point as good as the metric is.
+            step = -heads.metric(heads.gradient)[place].cpu().double()
+            return _Place(W, b, (step[:, :-1], step[:, -1]), goal)
         if self._newton_flops(head) <= _NEWTON_FLOPS_A_PROOF and bool(W.isfinite().all()):
             step, _ = newton_direction(self.axes.X, head.answers, torch.cat([W, b.unsqueeze(1)], dim=1), head.penalty)
             if bool(step.isfinite().all()):

@@ -18,10 +18,12 @@ _DAMPING, _MOST_DAMPING = 10, 100
 _REFRESH, _REFRESH_WIDE = (1, 2, 4, 7, 12), (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 _WIDE = 128
 _REFRESH_SAMPLED = (2, 5, 9, 16, 30)
+_FEW_HEADS = 4
+"""Of more heads some are soon done without a Hessian of their own."""
 _EVERY = 20
 _UNKNOWNS = 704
 _FEWEST_SAMPLED, _SAMPLED_AN_UNKNOWN = 2048, 4
-_FLOPS_OF_A_PASS = 20
+_FLOPS_OF_A_PASS = 40
 """What one inverse Hessian of a sample may cost, in passes; its products are large, and so ten times faster."""
 _FLOPS_A_LOGIT = 200
 """What a logit costs in a pass beside the products with X."""
@@ -160,8 +162,9 @@ def is_worth_sampling(heads: Heads, axes: Axes) -> bool:
 
 def refreshed(heads: Heads, axes: Axes) -> Metric:
     """Return the metric of heads for their next step: the one that they have, until it has become old."""
-    if heads.steps >= _REFRESH_SAMPLED[0] and is_worth_sampling(heads, axes):
-        if _is_due(heads, _REFRESH_SAMPLED) or not isinstance(heads.metric, SampledHessian):
+    when = _REFRESH_SAMPLED if len(heads) <= _FEW_HEADS else _REFRESH_SAMPLED[1:]
+    if heads.steps >= when[0] and is_worth_sampling(heads, axes):
+        if _is_due(heads, when) or not isinstance(heads.metric, SampledHessian):
             return SampledHessian(heads, axes)
     elif _is_due(heads, _REFRESH if heads.columns <= _WIDE else _REFRESH_WIDE):
         return Metric(heads, axes)

@@ -185,6 +185,36 @@ def efficientnet(store: Path, rows: int | None = None) -> Read:
     return read(_written(store, "efficientnet", spec), [], store)
 
 
+def enlarged_fashion(store: Path, rows: int) -> Read:
+    """Return the pooled input and the 16 blocks of EfficientNet-Lite0, over so many images of Fashion-MNIST."""
+    spec: dict[str, Any] = {
+        "model": {
+            "kind": "torch",
+            "factory": f"{Path(__file__).parent / 'fitting_networks.py'}:build",
+            "batch_size": 64,
+        },
+        "data": {
+            "kind": "idx",
+            "folder": "${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}",
+            "parts": {"train": "train[:50000]", "valid": "train[50000:]", "test": "t10k"},
+            "preprocess": {"scale": 1.0, "mean": [127.0], "std": [128.0]},
+        },
+        "taps": [
+            {"match": name, "layout": "NCHW"} for name in ("input", *(f"net._blocks.{number}" for number in range(16)))
+        ],
+        "reduction": {"kind": "pool"},
+        "labels": {
+            "garment": {"kind": "column", "column": "label"},
+            "worn": {
+                "kind": "group", "column": "label",
+                "groups": {"above": "0, 2, 3, 4, 6", "below": [1], "feet": "5, 7, 9", "carried": [8]},
+            },
+        },
+        "splits": {"column": "split", "limit": {"train": rows, "valid": 20, "test": 20}},
+    }  # fmt: skip
+    return read(_written(store, "enlarged_fashion", spec), [], store)
+
+
 def mnist(store: Path) -> Read:
     """Return the layers of a small trained CNN over 5,000 MNIST digits, wide ones by 1000 random features."""
     folder = DATA / "mnist_cnn"

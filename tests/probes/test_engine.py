@@ -239,7 +239,7 @@ def test_without_features_that_vary_the_optimum_is_the_entropy():
 def test_newton_finishes_what_descent_leaves(monkeypatch):
     monkeypatch.setattr(engine, "_PASSES_BEFORE_NEWTON", 5)
     X, y = centred("random")
-    (head,), axes = solve(X, [Answers(SOFTMAX, torch.from_numpy(y), 3)], [1e-3], tolerance=1e-10)
+    (head,), axes = solve(X, [Answers(SOFTMAX, torch.from_numpy(y), 3)], [1e-3], tolerance=1e-13)
     W, _ = reference(X.astype(np.float64), y, 1e-3)
     assert head.done
     assert head.passes < 20

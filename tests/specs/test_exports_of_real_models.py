@@ -36,7 +36,7 @@ def test_a_convnets_layers_leave_early(specs, need, tmp_path):
 def test_a_file_classifier_tells_its_factors_itself(specs, need, tmp_path):
     need(find_spec("magika") is not None, "pip install --no-deps magika==1.0.3")
     script = specs / "models" / "magika_arrays.py"
-    command = [sys.executable, script, "--out", tmp_path / "data", "--per-extension", "20"]
+    command = [sys.executable, script, "--out", tmp_path / "data", "--per-extension", "40"]
     subprocess.run(command, check=True, capture_output=True)
     settings = [
         "probe={kind: linear, penalty: 0.01}",
