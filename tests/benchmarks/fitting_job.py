@@ -208,7 +208,7 @@ def measure(
 def show(job: Job) -> None:
     """Print the table."""
     facts = job.facts
-    print(f"\n{job.what}")
+    print(job.what)
     print(
         f"  optima proven to {facts['reference_width']:.1e} of the objective by the engine; in NumPy, one head a tap, "
         f"the objective lies {facts['checked_in_numpy']:.1e} above them at most"

@@ -185,8 +185,8 @@ def efficientnet(store: Path, rows: int | None = None) -> Read:
     return read(_written(store, "efficientnet", spec), [], store)
 
 
-def enlarged_fashion(store: Path, rows: int) -> Read:
-    """Return the pooled input and the 16 blocks of EfficientNet-Lite0, over so many images of Fashion-MNIST."""
+def enlarged_fashion(store: Path, rows: int, reduction: Mapping[str, Any]) -> Read:
+    """Return the input and the 16 blocks of EfficientNet-Lite0, reduced, over so many images of Fashion-MNIST."""
     spec: dict[str, Any] = {
         "model": {
             "kind": "torch",
@@ -202,7 +202,7 @@ def enlarged_fashion(store: Path, rows: int) -> Read:
         "taps": [
             {"match": name, "layout": "NCHW"} for name in ("input", *(f"net._blocks.{number}" for number in range(16)))
         ],
-        "reduction": {"kind": "pool"},
+        "reduction": dict(reduction),
         "labels": {
             "garment": {"kind": "column", "column": "label"},
             "worn": {

@@ -1,7 +1,7 @@
 """The sections of the benchmark of fits. Nothing here is run by itself."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,28 +109,29 @@ def many_classes(bench: Bench) -> None:
 
 def whole_job(bench: Bench) -> None:
     if bench.quick:
-        if not bench.has("fashion"):
-            return
-        read, factors = problems.fashion(["conv1 pooled"], 500, bench.cache), ["worn"]
-        taps, penalties = 1, jobs.PENALTIES[2:4]
-    else:
-        if not bench.has("efficientnet"):
-            return
-        read, factors, taps, penalties = (
-            problems.efficientnet(bench.cache),
-            ["group", "luminance"],
-            None,
-            jobs.PENALTIES,
-        )
-    tasks = jobs.tasks_of(read, factors, taps, bench.rows)
+        if bench.has("fashion"):
+            read = problems.fashion(["conv1 pooled"], 500, bench.cache)
+            _job(bench, "quick", jobs.tasks_of(read, ["worn"], 1, bench.rows), jobs.PENALTIES[2:4])
+        return
+    if not bench.has("efficientnet"):
+        return
+    if bench.has("fashion"):
+        read = problems.enlarged_fashion(bench.cache, 8000, {"kind": "pool"})
+        _job(bench, "Fashion-MNIST", jobs.tasks_of(read, ["garment", "worn"], None, bench.rows), jobs.PENALTIES)
+    read = problems.efficientnet(bench.cache)
+    _job(bench, "emoji", jobs.tasks_of(read, ["group", "luminance"], None, bench.rows), jobs.PENALTIES)
+
+
+def _job(bench: Bench, data: str, tasks: Sequence[jobs.Task], penalties: Sequence[float]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = jobs.measure(
             tasks, penalties, bench.effort.repeats, bench.effort.limit, Path(folder), duels.thread_counts()
         )
+    print(f"\n(c) {data}")
     jobs.show(found)
-    bench.json["c"] = vars(found)
-    bench.judge("(c) whole job, times a loop in one process", found.ratios["one process"], 8, 15)
-    bench.judge("(c) whole job, times loops in two processes", found.ratios["two processes"], 4, 8)
+    bench.json.setdefault("c", []).append({"data": data, **vars(found)})
+    bench.judge(f"(c) {data}: whole job, times a loop in one process", found.ratios["one process"], 8, 15)
+    bench.judge(f"(c) {data}: whole job, times loops in two processes", found.ratios["two processes"], 4, 8)
 
 
 def raw_features(bench: Bench) -> None:
