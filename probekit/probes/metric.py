@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from probekit.probes.losses import SOFTMAX
+from probekit.probes.newton import add_curvature
 from probekit.probes.stack import dots, like
 
 if TYPE_CHECKING:
@@ -132,19 +132,10 @@ def curvature_matrix(heads: Heads, number: int, rows: Tensor, ones: Tensor) -> T
     Returns:
         shape (columns · (axes + 1), the same), column by column.
     """
-    Z, size = heads.Z[number][:, rows], ones.shape[1]
-    if heads.loss is SOFTMAX:
-        second = torch.softmax(Z, dim=0).T
-        scaled = (second.unsqueeze(2) * ones.unsqueeze(1)).flatten(1)
-        matrix = scaled.T @ scaled
-        matrix.neg_()
-    else:
-        second = heads.loss.second(Z).T
-        matrix = torch.zeros(heads.columns * size, heads.columns * size, dtype=ones.dtype, device=ones.device)
-    for column in range(heads.columns):
-        place = slice(column * size, (column + 1) * size)
-        matrix[place, place] += (second[:, column : column + 1] * ones).T @ ones
-    return matrix.div_(len(rows))
+    unknowns = heads.columns * ones.shape[1]
+    matrix = torch.zeros(unknowns, unknowns, dtype=ones.dtype, device=ones.device)
+    add_curvature(matrix, heads.loss, heads.Z[number][:, rows], ones, 1 / len(rows))
+    return matrix
 
 
 def is_worth_sampling(heads: Heads, axes: Axes) -> bool:

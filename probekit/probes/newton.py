@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from probekit.probes.design import Design
-    from probekit.probes.losses import Answers
+    from probekit.probes.losses import Answers, Loss
 
 _ROWS_AT_ONCE = 4096
 _SHORTEST = 1e-6
@@ -75,16 +75,7 @@ def newton_direction(X: Design, answers: Answers, params: Tensor, penalty: float
     first = 0
     for block in _blocks(X):
         Z = params @ block.T
-        if answers.loss is SOFTMAX:
-            part = torch.softmax(Z, dim=0).T
-            scaled = (part.unsqueeze(2) * block.unsqueeze(1)).flatten(1)
-            hessian.addmm_(scaled.T, scaled, alpha=-1 / len(X))
-            spread = part
-        else:
-            spread = answers.loss.second(Z).T
-        for k in range(columns):
-            place = slice(k * size, (k + 1) * size)
-            hessian[place, place].addmm_(block.T, spread[:, k : k + 1] * block, alpha=1 / len(X))
+        add_curvature(hessian, answers.loss, Z, block, 1 / len(X))
         answers.loss.residual(Z.unsqueeze(0), y[..., first : first + len(block)])
         gradient += Z @ block / len(X)
         first += len(block)
@@ -94,3 +85,25 @@ def newton_direction(X: Design, answers: Answers, params: Tensor, penalty: float
     hessian.diagonal().add_(ridge.flatten())
     step = torch.linalg.solve(hessian, gradient.flatten()).view(columns, size)
     return step, float((gradient * step).sum())
+
+
+def add_curvature(matrix: Tensor, loss: Loss, Z: Tensor, ones: Tensor, share: float) -> None:
+    """Add a share of the sum over some rows of the second derivative of a loss in W and b, in place.
+
+    Args:
+        matrix: shape (columns · size, the same), column by column.
+        loss: of the rows.
+        Z: logits, shape (columns, rows).
+        ones: the rows, each with a one at its end, shape (rows, size).
+        share: of the sum.
+    """
+    size = ones.shape[1]
+    if loss is SOFTMAX:
+        second = torch.softmax(Z, dim=0).T
+        scaled = (second.unsqueeze(2) * ones.unsqueeze(1)).flatten(1)
+        matrix.addmm_(scaled.T, scaled, alpha=-share)
+    else:
+        second = loss.second(Z).T
+    for column in range(len(Z)):
+        place = slice(column * size, (column + 1) * size)
+        matrix[place, place].addmm_(ones.T, second[:, column : column + 1] * ones, alpha=share)
