@@ -14,12 +14,12 @@ small. A head is done when its bound (see ``certificate``), evaluated in float64
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from probekit.probes.arithmetic import is_faster_rough, threads_for
 from probekit.probes.certificate import Claim, prove
 from probekit.probes.descent import Descent
 from probekit.probes.metric import SampledHessian
@@ -27,7 +27,7 @@ from probekit.probes.newton import newton_direction, newton_step
 from probekit.probes.stack import LONGEST_HISTORY, Heads, Start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -47,8 +47,6 @@ _REFINE_EVERY = 3
 _PASSES_BEFORE_NEWTON = 150
 _NEWTON_UNKNOWNS = 704
 _NEWTON_FLOPS, _NEWTON_FLOPS_A_PROOF = 6e9, 1e9
-_ONE_THREAD_FLOPS = 2e7
-_HALF_WIDTH_FLOPS = 5e7
 _PROOF_VALUES = 1 << 27
 _NARROW_DUAL_FLOPS = 1e9
 
@@ -74,34 +72,8 @@ def minimise(
         history: the most pairs that L-BFGS keeps.
     """
     columns = sum(head.answers.columns for head in heads)
-    with _threads_for(4 * axes.X.numel() * columns, axes.X.device):
+    with threads_for(4 * axes.X.numel() * columns, axes.X.device):
         _Fit(X, axes, heads, max_passes, tell, history).run(arithmetic)
-
-
-@contextmanager
-def _threads_for(flops: int, device: torch.device) -> Iterator[None]:
-    """Keep small passes on one thread: there, waiting for the other threads takes longer than the work.
-
-    Args:
-        flops: of one pass.
-        device: of X.
-    """
-    usual = torch.get_num_threads()
-    if flops < _ONE_THREAD_FLOPS and device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(usual)
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether products of bfloat16 have units of their own on a device; a property, not a measurement."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return False
 
 
 def _joined(groups: Sequence[Heads]) -> list[Heads]:
@@ -169,10 +141,8 @@ class _Fit:
 
     def run(self, arithmetic: str) -> None:
         todo = [number for number, head in enumerate(self.heads) if not head.done]
-        rows, width = self.axes.X.shape
         groups = self._groups(todo, torch.float64 if arithmetic == "float64" else torch.float32)
-        flops = 4 * rows * width * sum(self.heads[number].answers.columns for number in todo)
-        if arithmetic == "auto" and flops >= _HALF_WIDTH_FLOPS and has_fast_bfloat16(self.axes.X.device):
+        if arithmetic == "auto" and is_faster_rough(self.axes.X, sum(self.heads[n].answers.columns for n in todo)):
             groups = _joined(self._descend(torch.bfloat16, groups, self.max_passes, rough=True))
             self.axes.X.release()
         if arithmetic != "float64":
@@ -229,6 +199,8 @@ class _Fit:
             ends = self._ends(descent.groups, stuck, max_passes, rough)
             if rough or self._worth_a_proof(ends):
                 self._settle(descent, ends, parked if rough else None)
+            if rough and not is_faster_rough(self.axes.X, sum(len(heads) * heads.columns for heads in descent.groups)):
+                return parked + descent.groups
             if not descent.groups:
                 return parked
             stuck = descent.step()
@@ -281,8 +253,13 @@ class _Fit:
         )
         if not heads.order or not look:
             return plain, None
-        refined, steps = heads.refined_bound()
-        return torch.where(refined.isfinite(), refined.minimum(plain), plain), steps
+        near = last | (plain <= _REFINE_WITHIN * goal)
+        refined, steps = heads.refined_bound(near)
+        found = plain.clone()
+        found[near] = torch.where(refined.isfinite(), refined.minimum(plain[near]), plain[near])
+        coefficients = torch.zeros(len(heads), steps.shape[1], dtype=torch.float64)
+        coefficients[near] = steps
+        return found, coefficients
 
     def _worth_a_proof(self, ends: Sequence[_Ends]) -> bool:
         """Return whether enough heads wait for one: each costs a pass in float64, that those who wait share."""

@@ -140,43 +140,47 @@ class Heads:
         squares = self.gradient[..., :-1].flatten(1).float().pow(2).sum(dim=1).cpu().double()
         return squares / (2 * self.penalties)
 
-    def refined_bound(self) -> tuple[Tensor, Tensor]:
+    def refined_bound(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Return a smaller bound that a proof at another point of the dual may reach, and how to get there.
 
         The dual point Q = softmax(Z + X u) costs KL(q ‖ p), about ½ uᵀ(H - λ)u, and leaves ‖g + (H - λ)u‖²/(2λ), which
         is small where u undoes the gradient along the directions of large curvature. With u a combination of the last
         steps, whose changes of the gradient are known, both are quadratic in its coefficients.
 
+        Args:
+            chosen: which heads, a mask of shape (heads,).
+
         Returns:
-            the bounds, shape (heads,), float64, as far as the last steps tell; the coefficients of the steps, shape
-            (heads, steps).
+            the chosen heads' bounds, shape (chosen,), float64, as far as the last steps tell; the coefficients of the
+            steps, shape (chosen, steps).
         """
-        used = len(self.order)
-        exact = self.S[:, :used].numel() <= _EXACT_PRODUCTS and self.S.device.type != "mps"
+        used, there = len(self.order), chosen.to(self.S.device)
+        plain, penalties = self.bound()[chosen], self.penalties[chosen]
+        exact = self.S[0, :used].numel() * len(plain) <= _EXACT_PRODUCTS and self.S.device.type != "mps"
         dtype, cutoff = (torch.float64, 1e-13) if exact else (self.S.dtype, 1e-6)
-        S, V, g = self.S[:, :used].to(dtype), self.Y[:, :used].to(dtype, copy=True), self.gradient.to(dtype, copy=True)
-        V[..., :-1] -= like(self.penalties, S).view(-1, 1, 1, 1) * S[..., :-1]
+        S, V, g = self.S[there, :used].to(dtype), self.Y[there, :used].to(dtype), self.gradient[there].to(dtype)
+        V[..., :-1] -= like(penalties, S).view(-1, 1, 1, 1) * S[..., :-1]
         # The bias must come out at its optimum: its gradient counts for more than it costs.
         V[..., -1] *= _BIAS_WEIGHT
         g[..., -1] *= _BIAS_WEIGHT
         SV = (S[..., :-1].flatten(2) @ V[..., :-1].flatten(2).mT).cpu().double()
         VV = (V.flatten(2) @ V.flatten(2).mT).cpu().double()
         Vg = (V.flatten(2) @ g.flatten(1).unsqueeze(2)).cpu().double()
-        penalty = self.penalties.view(-1, 1, 1)
+        penalty = penalties.view(-1, 1, 1)
         model = VV / penalty + (SV + SV.mT) / 2
         scale = model.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
         scale = torch.where(scale > 0, 1 / scale.clamp_min(1e-300), torch.zeros_like(scale)).unsqueeze(2)
         scaled = model * scale * scale.mT
         if not bool(scaled.isfinite().all()):
-            return self.bound(), torch.zeros(len(self), used, dtype=torch.float64)
+            return plain, torch.zeros(len(plain), used, dtype=torch.float64)
         values, vectors = torch.linalg.eigh(scaled)
         inverse = torch.where(values > cutoff * values[:, -1:], 1 / values, torch.zeros_like(values))
         right = vectors.mT @ (scale * Vg / penalty)
         coefficients = -scale * (vectors @ (inverse.unsqueeze(2) * right))
         gain = (inverse.unsqueeze(2) * right**2).sum(dim=(1, 2)) / 2
-        whole = self.bound() + (g[..., -1] ** 2).sum(dim=1).cpu().double() / (2 * self.penalties)
+        whole = plain + (g[..., -1] ** 2).sum(dim=1).cpu().double() / (2 * penalties)
         # What the last steps foretell is too good, as the Hessian changed meanwhile; the geometric mean is near.
-        return (self.bound() * (whole - gain).clamp_min(0)).sqrt().minimum(self.bound()), coefficients.squeeze(2)
+        return (plain * (whole - gain).clamp_min(0)).sqrt().minimum(plain), coefficients.squeeze(2)
 
     def dual_step(self, place: int, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """Return the combination of a head's last steps, W part and bias part, in float64 on the CPU."""

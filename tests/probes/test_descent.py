@@ -176,13 +176,27 @@ def test_the_refined_bound_is_smaller_and_the_dual_point_that_it_names_proves_it
     descent.restart()
     while float(heads.bound()) > 1e-3:
         descent.step()
-    refined, steps = heads.refined_bound()
+    refined, steps = heads.refined_bound(torch.tensor([True]))
     step, bias = heads.dual_step(0, steps[0])
     assert float(refined) <= float(heads.bound())
     own = axes.back(heads.W[0]), heads.b[0]
     plain, better = prove(X, [Claim(answers, 1e-4, *own), Claim(answers, 1e-4, *own, axes.back(step), bias)])
     assert better.gap < plain.gap / 2
     assert better.gap <= 10 * float(refined)
+
+
+def test_refined_bounds_of_some_heads_are_those_of_all_of_them():
+    axes, answers = Axes(design(rows=400, features=50), 0), asked(SOFTMAX, rows=400)
+    heads = group(axes, [answers] * 3, [1e-4, 1e-2, 1e-3], size=0.3)
+    descent = Descent(axes, torch.float64, [heads])
+    descent.restart()
+    for _ in range(12):
+        descent.step()
+    chosen = torch.tensor([True, False, True])
+    bounds, steps = heads.refined_bound(torch.tensor([True, True, True]))
+    few, few_steps = heads.refined_bound(chosen)
+    torch.testing.assert_close(few, bounds[chosen], rtol=1e-9, atol=0)
+    torch.testing.assert_close(few_steps, steps[chosen], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

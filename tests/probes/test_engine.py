@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from probekit.components import ArrayMatrix, Target
+from probekit.probes import arithmetic as arithmetic_module
 from probekit.probes import axes as axes_module
 from probekit.probes import engine
 from probekit.probes.axes import Axes
@@ -248,8 +249,9 @@ def test_newton_finishes_what_descent_leaves(monkeypatch):
 
 
 def test_bfloat16_leads_to_the_same_optimum(monkeypatch):
-    monkeypatch.setattr(engine, "_HALF_WIDTH_FLOPS", 0)
-    monkeypatch.setattr(engine, "has_fast_bfloat16", lambda _: True)
+    monkeypatch.setattr(arithmetic_module, "_HALF_WIDTH_FLOPS", 0)
+    monkeypatch.setattr(arithmetic_module, "_HALF_WIDTH_FLOPS_CACHED", 0)
+    monkeypatch.setattr(arithmetic_module, "has_fast_bfloat16", lambda _: True)
     X, y = centred("random", rows=2000)
     asked = [Answers(SOFTMAX, torch.from_numpy(y), 3)]
     (head,), _ = solve(X, asked, [1e-2])

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from probekit.components import ArrayMatrix, FitContext, Target
 from probekit.errors import InputError
+from probekit.probes import arithmetic as arithmetic_module
 from probekit.probes import axes, engine, standardise
 from probekit.probes.linear import LinearProbe
 from probekit.probes.memory import Job, plan_memory
@@ -539,8 +540,9 @@ def test_no_gram_matrix_is_made_of_many_features(monkeypatch):
 def test_bfloat16_first_reaches_the_same_optima(several, monkeypatch):
     X, targets = several
     usual = fit(X, *targets, penalty=[1e-1, 1e-3])
-    monkeypatch.setattr(engine, "has_fast_bfloat16", lambda device: True)
-    monkeypatch.setattr(engine, "_HALF_WIDTH_FLOPS", 0)
+    monkeypatch.setattr(arithmetic_module, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(arithmetic_module, "_HALF_WIDTH_FLOPS", 0)
+    monkeypatch.setattr(arithmetic_module, "_HALF_WIDTH_FLOPS_CACHED", 0)
     half = fit(X, *targets, penalty=[1e-1, 1e-3])
     for one, other in zip(usual, half, strict=True):
         assert one.facts.arithmetic[0] == "float32"
@@ -552,8 +554,9 @@ def test_bfloat16_first_reaches_the_same_optima(several, monkeypatch):
 
 @pytest.mark.parametrize("arithmetic", ["float32", "float64"])
 def test_the_arithmetic_that_is_asked_for_is_used(digits, arithmetic, monkeypatch):
-    monkeypatch.setattr(engine, "has_fast_bfloat16", lambda device: True)
-    monkeypatch.setattr(engine, "_HALF_WIDTH_FLOPS", 0)
+    monkeypatch.setattr(arithmetic_module, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(arithmetic_module, "_HALF_WIDTH_FLOPS", 0)
+    monkeypatch.setattr(arithmetic_module, "_HALF_WIDTH_FLOPS_CACHED", 0)
     X, asked = digits
     (found,) = fit(X, asked, penalty=1e-2, arithmetic=arithmetic)
     assert found.facts.arithmetic == (arithmetic,)
