@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         ArrayMatrix,
         Backend,
         Certificate,
+        Control,
         Dataset,
         DoesNotApplyError,
         Examples,
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, UserError
     from probekit.hookspecs import hookimpl
     from probekit.plugins import Plugins
-    from probekit.results import RunResult, load_result
+    from probekit.predictions import Predictions, load_predictions
+    from probekit.results import FindingRecord, RunResult, load_result
     from probekit.run import Console, Outcome, run_spec
     from probekit.saved.loaded import LoadedProbe, load_probe
     from probekit.sections import Section, SpecPath, runtime_option
@@ -45,14 +47,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "components": [
-        "ArrayMatrix", "Backend", "Certificate", "Dataset", "DoesNotApplyError", "Examples", "FeatureMatrix",
+        "ArrayMatrix", "Backend", "Certificate", "Control", "Dataset", "DoesNotApplyError", "Examples", "FeatureMatrix",
         "FittedProbe", "FittedReduction", "Graph", "LabelFactor", "Labels", "LearnedReduction", "ModelInput", "Probe",
         "Reduction", "Report", "Tap", "Target", "Wanted",
     ],
     "errors": ["InputError", "MachineError", "Problem", "ProbekitWarning", "SpecError", "UserError"],
     "hookspecs": ["hookimpl"],
     "plugins": ["Plugins"],
-    "results": ["RunResult", "load_result"],
+    "predictions": ["Predictions", "load_predictions"],
+    "results": ["FindingRecord", "RunResult", "load_result"],
     "run": ["Console", "Outcome", "run_spec"],
     "saved.loaded": ["LoadedProbe", "load_probe"],
     "sections": ["Section", "SpecPath", "runtime_option"],
@@ -65,10 +68,12 @@ __all__ = [
     "Backend",
     "Certificate",
     "Console",
+    "Control",
     "Dataset",
     "DoesNotApplyError",
     "Examples",
     "FeatureMatrix",
+    "FindingRecord",
     "FittedProbe",
     "FittedReduction",
     "Graph",
@@ -81,6 +86,7 @@ __all__ = [
     "ModelInput",
     "Outcome",
     "Plugins",
+    "Predictions",
     "Probe",
     "ProbekitWarning",
     "Problem",
@@ -96,6 +102,7 @@ __all__ = [
     "UserError",
     "Wanted",
     "hookimpl",
+    "load_predictions",
     "load_probe",
     "load_result",
     "load_spec",

@@ -17,8 +17,10 @@ import click
 
 from probekit import __version__
 from probekit.cli_cache import cache
+from probekit.cli_compare import compare
 from probekit.cli_export import export
-from probekit.errors import EXIT_CODES, MachineError, Problem, SpecError, UserError, nearest
+from probekit.cli_report import report
+from probekit.errors import EXIT_CODES, InputError, MachineError, Problem, SpecError, UserError, nearest
 from probekit.terminal import progress, say, stopping_after_range, terminal_size
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ def cli() -> None:
 
 
 cli.add_command(cache)
+cli.add_command(compare)
 cli.add_command(export)
+cli.add_command(report)
 
 _spec_argument = click.argument("spec", type=click.Path())
 _settings = click.option(
@@ -103,6 +107,7 @@ def run(
       probekit run spec.yaml -o runs/seed1 --set splits.seed=1
     """
     from probekit.plugins import Plugins
+    from probekit.results import FAILED
     from probekit.run import Console, run_spec
     from probekit.spec import load_spec
 
@@ -117,6 +122,8 @@ def run(
     for text in outcome.printed.values():
         click.echo(text, nl=False)
     click.echo(f"{outcome.directory}: {', '.join(sorted(p.name for p in directory.iterdir() if p.is_file()))}")
+    if not outcome.result.probes:
+        raise InputError(*(Problem("PK-X01", f"{FAILED}{text}") for text in outcome.failures))
     if outcome.failures:
         sys.exit(1)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from probekit.components import Backend, Dataset, LabelFactor, Probe, Reduction, Report
-    from probekit.results import ProbeResult, RunResult
+    from probekit.components import Backend, Control, Dataset, LabelFactor, Probe, Reduction, Report
+    from probekit.results import FindingRecord, ProbeResult, RunResult
     from probekit.spec import Spec
 
 hookspec = pluggy.HookspecMarker("probekit")
@@ -51,8 +51,30 @@ def register_probes() -> list[type[Probe]]:
 
 
 @hookspec
+def register_controls() -> list[type[Control]]:
+    """Return control classes: other labels for a factor's rows. Entry point ``control.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
 def register_reports() -> list[type[Report]]:
     """Return report classes: views of a result. Entry point ``report.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
+def find(result: RunResult) -> list[FindingRecord]:
+    """Return what the numbers of a run say, as sentences with their evidence. Entry point ``finding.NAME``.
+
+    Called when the result is complete but for its findings, before it is saved. A module may have several entry points.
+    One that raises, or returns anything else, is reported as a warning with the distribution's name; the run goes on.
+
+    Args:
+        result: everything that the run found, with ``comparisons`` and ``information``.
+
+    Returns:
+        records whose ``kind`` is a NAME of the module's entry points; none where there is nothing to say.
+    """
     raise NotImplementedError
 
 
@@ -91,6 +113,7 @@ REGISTER_HOOKS = {
     "factor": "register_label_factors",
     "reduction": "register_reductions",
     "probe": "register_probes",
+    "control": "register_controls",
     "report": "register_reports",
 }
 """From a category, as entry points and specs spell it, to the hook that registers its classes."""

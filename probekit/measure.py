@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 import warnings
 from dataclasses import asdict
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from probekit.components import ArrayMatrix, FitContext
+from probekit.components import REDUCTION_SEED, ArrayMatrix, FitContext
 from probekit.errors import MachineError, ProbekitWarning, UserError, listed
+from probekit.findings.wording import WITHOUT_FEATURES
 from probekit.fits import contents_digest
 from probekit.prepared import is_constant, prepared
-from probekit.probes.metrics import NO_FEATURES, PRIMARY
-from probekit.probes.model_scores import classes_of_output, number_of_output, predict, score_model
-from probekit.probes.scoring import by_metric, label_penalties, remarks, score_number, score_target
+from probekit.probes.metrics import PRIMARY
+from probekit.probes.model_scores import classes_of_output, number_of_output
+from probekit.probes.scoring import label_penalties, score_number, score_output, score_target
 from probekit.probes.standardise import rows_at_once
 from probekit.progress import FittingProgress, work_of
 from probekit.results import (
@@ -47,8 +49,8 @@ if TYPE_CHECKING:
     )
     from probekit.data.question import Question
     from probekit.fits import FitJournal
-    from probekit.probes.intervals import Interval
     from probekit.reductions.assign import FeatureSet
+    from probekit.statistics.intervals import Interval
 
 T = TypeVar("T")
 
@@ -88,18 +90,15 @@ class Measurement:
         Raises:
             InputError: ``PK-L24``, the output's entries cannot be mapped to the factor's classes, or are no number.
         """
-        target = next(one for one in self.question.targets if one.factor == output.factor)
-        rows = self._rows(target)
-        intervals: dict[str, dict[str, Interval]] = {}
+        targets = self.question.targets
+        target = next(one for one in targets if one.factor == output.factor and one.control is None)
+        rows, units = self._rows(target), self.question.units
         if target.task == "number":
             predicted: Array = number_of_output(values, target.factor)
-            scores, intervals = score_number(predicted, target, rows, self.question.units)
+            scores, intervals = score_number(predicted, target, rows, units)
         else:
             mapped = classes_of_output(output, self.question.labels[target.factor], values.shape[1])
-            predicted = predict(values, mapped)
-            scores = by_metric(
-                {split: score_model(values[part], mapped, target.codes[part]) for split, part in rows.items()}
-            )
+            predicted, scores, intervals = score_output(values, mapped, target, rows, units)
         self.models.append(
             ModelResult(
                 model=model,
@@ -153,57 +152,69 @@ class Measurement:
         progress = progress or FittingProgress()
         for number, one in enumerate(sets):
             where = f"model {name}, tap {one.label}, reduction {one.reduction}"
+            where += "" if one.control is None else f", {one.control} with seed {one.seed}"
+            asked = [index for index, target in enumerate(self.question.targets) if one.asks(target)]
             make = functools.partial(prepared, one, features(number), self.question, memory)
             made = self._attempt(where, make)
             if made is None:
                 progress.skip(len(probes), len(probes) * work_of(one.wanted.width))
                 continue
             matrix, reduction = made
-            if is_constant(matrix):
-                text = f"tap {one.label} ({one.reduction}): every feature is constant; nothing can be read off it"
-                warnings.warn(text, ProbekitWarning, stacklevel=2)
-            if len(train) < matrix.shape[1]:
+            constant = is_constant(matrix)
+            if len(train) < matrix.shape[1] and one.control is None:
                 wide.append(f"{one.label} ({matrix.shape[1]})")
             held = matrix.array.nbytes if isinstance(matrix, ArrayMatrix) else 0
             context = FitContext(None if memory is None else max(0, memory - held), progress.hear)
             contents = contents_digest(matrix) if self.journal is not None else ""
-            tap = f"tap {labels.index(one.label) + 1} of {len(labels)}, {name} {one.label} ({one.reduction})"
+            tap = f"tap {labels.index(one.label) + 1} of {len(labels)}, {name} {one.title}"
+            tap += "" if one.control in {None, REDUCTION_SEED} else f", {one.control} with seed {one.seed}"
             for probe_name, probe in probes.items():
                 progress.begin(work_of(one.wanted.width), f"{tap} {probe_name}" if len(probes) > 1 else tap)
-                names = (model, checkpoint, one.label, one.reduction, probe_name)
+                names = [model, checkpoint, one.label, one.reduction, probe_name]
+                names += [] if one.control is None else [one.control, str(one.seed)]
                 key = self.journal.key(names, contents, probe) if self.journal is not None else ""
-                fitted = self._fitted(f"{where}, probe {probe_name}", key, probe, matrix, context)
+                fitted = self._fitted(f"{where}, probe {probe_name}", key, probe, matrix, context, asked)
                 for index, probe_fitted in fitted.items():
                     target = self.question.targets[index]
                     score = functools.partial(
-                        self._score, (model, checkpoint), one, probe_name, matrix, reduction, probe_fitted, target
-                    )
+                        self._score, (model, checkpoint), one, probe_name, matrix, reduction, probe_fitted, target,
+                        constant=constant,
+                    )  # fmt: skip
                     result = self._attempt(f"{where}, probe {probe_name}, {_asked(target)}", score)
                     if result is not None:
                         yield result
                 progress.end(kept=self.journal is not None and key in self.journal.found)
         if wide:
-            text = f"{name}: more features than the {len(train)} training rows at {listed(wide, 8)}"
+            text = (
+                f"model {name}: more features than the {len(train):,} training rows at {listed(wide, 8)}; there a "
+                "probe can fit any labels, so that its train error says nothing"
+            )
             warnings.warn(text, ProbekitWarning, stacklevel=2)
         self.seconds += time.monotonic() - start
 
     def _fitted(
-        self, where: str, key: str, probe: Probe, matrix: FeatureMatrix, context: FitContext
+        self,
+        where: str,
+        key: str,
+        probe: Probe,
+        matrix: FeatureMatrix,
+        context: FitContext,
+        asked: Sequence[int],
     ) -> dict[int, FittedProbe]:
-        """Return the fitted probe of each target, by its number, without those that failed."""
-        targets = self.question.targets
+        """Return the fitted probe of each target that is asked, by its number, without those that failed."""
+        targets = [self.question.targets[index] for index in asked]
         fitted = self.journal.read(key) if self.journal is not None else {}
         if len(fitted) == len(targets):
             return fitted
         together, failed = None, len(self.failures)
         if not fitted and len(targets) > 1:
             try:
-                fitted = dict(enumerate(_fit(probe, matrix, targets, context)))
+                fitted = dict(zip(asked, _fit(probe, matrix, targets, context), strict=True))
             except (MemoryError, MachineError):
                 raise
             except Exception as error:
                 together = _reason(error)
-        for index, target in enumerate(targets):
+        for index, target in zip(asked, targets, strict=True):
             if index not in fitted:
                 fit = functools.partial(_fit, probe, matrix, [target], context)
                 alone = self._attempt(f"{where}, {_asked(target)}", fit)
@@ -234,11 +245,19 @@ class Measurement:
         reduction: FittedReduction | None,
         fitted: FittedProbe,
         target: Target,
+        *,
+        constant: bool,
     ) -> ProbeResult:
         """Score a fitted probe and keep it; what raises here leaves nothing of it behind."""
         logits = np.concatenate([fitted.logits(block) for block in features.blocks(rows_at_once(features))])
+        if not (logits < np.inf).all():  # not of NaN either; a class may be impossible
+            raise ValueError("the probe predicts NaN or infinite values")
         rows = self._rows(target)
         scored = score_target(logits, target, rows, self.question.units)
+        for metric, by_split in scored.scores.items():
+            for split, value in by_split.items():
+                if not math.isfinite(value):
+                    raise ValueError(f"its {metric.replace('_', ' ')} on {split} is {value}")
         penalties = label_penalties(fitted, target)
         result = ProbeResult(
             model=model[0],
@@ -247,8 +266,8 @@ class Measurement:
             reduction=one.reduction,
             factor=target.factor,
             probe=probe,
-            control=target.control,
-            seed=target.seed,
+            control=target.control if one.control is None else one.control,
+            seed=target.seed if one.control is None else one.seed,
             task=target.task,
             scores=scored.scores,
             primary=PRIMARY[target.task],
@@ -260,18 +279,19 @@ class Measurement:
             penalty=fitted.penalty,
             features_raw=one.raw,
             features_used=features.shape[1],
+            features_constant=constant,
             rows={split: len(part) for split, part in rows.items()},
             certificate=CertificateRecord(**vars(fitted.certificate)),
             fit=None if fitted.facts is None else FitRecord.model_validate(asdict(fitted.facts)),
             seconds=fitted.seconds,
         )
-        self.saved.add(result, one, reduction, target, fitted)
-        where = f"tap {one.label} ({one.reduction}): the probe for {target.factor}"
-        told = list(remarks(fitted, target, probe))
-        if not result.beats(self.question.headline(self.question.baseline(target))[TEST]):
-            told.append(f"does no better than {NO_FEATURES[target.task]}")
-        for text in told:
-            warnings.warn(f"{where} {text}", ProbekitWarning, stacklevel=2)
+        if one.control in {None, REDUCTION_SEED}:  # what reads another model's features is of no use
+            self.saved.add(result, one, reduction, target, fitted)
+        chance = self.question.headline(self.question.baseline(target))[TEST]
+        if result.control is None and not result.beats(chance):  # a control is there to fail
+            where = f"tap {one.label} ({one.reduction}): the probe for {target.factor}"
+            text = f"{where} does no better than {WITHOUT_FEATURES[target.task]}"
+            warnings.warn(text, ProbekitWarning, stacklevel=2)
         key = str(len(self.keys))
         self.keys[key] = {part: getattr(result, part) for part in ProbeIdentity.model_fields}
         self.predicted[key], self.losses[key] = scored.predicted, scored.losses

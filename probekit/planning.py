@@ -99,9 +99,7 @@ def make_plan(spec: Spec) -> Plan:
     known = [value for value in seconds if value is not None]
     memory = memory_budget(spec.memory)
     sizes = {
-        f"{one.name} {each.label} ({each.reduction})": int(counts.sum()) * each.wanted.width * 4
-        for one in readings
-        for each in one.sets
+        f"{one.name} {each.title}": int(counts.sum()) * each.wanted.width * 4 for one in readings for each in one.sets
     }
     return Plan(
         taps,

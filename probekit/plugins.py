@@ -21,13 +21,26 @@ from probekit.errors import MachineError, ProbekitWarning, Problem, UnknownKindE
 from probekit.hookspecs import REGISTER_HOOKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from types import ModuleType
 
+    from probekit.results import FindingRecord, RunResult
     from probekit.sections import Component
 
 GROUP = "probekit"
 LISTENER = "listener"
+FINDING = "finding"
 CORE = "probekit-platform"
+
+FINDINGS = (
+    "best_tap", "gain", "earliest_tap", "model_error", "monotonicity", "information", "losing", "dead_segment",
+    "auxiliary_head", "overfitting", "capacity", "selectivity", "random_weights", "path_end", "missed",
+    "unfit_features",
+)  # fmt: skip
+"""The built-in findings, in the order in which those of one severity are told."""
+
+SEVERITIES = ("problem", "warning", "notice", "info")
+"""Of findings, the most severe first."""
 
 BUILT_IN = {
     "backend.onnx": "probekit.backends.onnx",
@@ -49,14 +62,16 @@ BUILT_IN = {
     "reduction.select": "probekit.reductions.data_free",
     "reduction.subset": "probekit.reductions.data_free",
     "probe.linear": "probekit.probes.linear",
+    "control.control_task": "probekit.data.controls",
+    "control.random_weights": "probekit.data.controls",
+    "control.shuffled_labels": "probekit.data.controls",
     "report.csv": "probekit.report.files",
     "report.html": "probekit.report.html",
     "report.json": "probekit.report.files",
+    "report.markdown": "probekit.report.markdown",
     "report.terminal": "probekit.report.terminal",
+    **{f"finding.{name}": f"probekit.findings.{name}" for name in FINDINGS},
 }
-
-NOT_BUILT_YET = {"report.markdown"}
-"""Kinds of the design that a later version brings; a spec that names one is told so."""
 
 FIRST_PARTY = {
     "backend.toy": "./plugins/probekit-toy",
@@ -71,7 +86,8 @@ class Provider:
     """One kind, as its distribution's metadata declares it.
 
     Args:
-        category: ``backend``, ``dataset``, ``factor``, ``reduction``, ``probe``, ``report`` or ``listener``.
+        category: ``backend``, ``dataset``, ``factor``, ``reduction``, ``probe``, ``control``, ``report``,
+            ``listener`` or ``finding``.
         kind: the name that specs use.
         module: what is imported when it is needed.
         distribution: who provides it.
@@ -135,8 +151,10 @@ class Plugins:
         return sorted({p.kind for p in self.providers if p.category == category and p.kind})
 
     def loaded(self) -> list[Provider]:
-        """Return the providers whose module was imported."""
-        return [provider for provider in self.providers if provider.module in self._classes]
+        """Return the providers whose module was imported, without the built-in findings, which are always there."""
+        own = (FINDING, CORE)
+        imported = [provider for provider in self.providers if provider.module in self._classes]
+        return [provider for provider in imported if (provider.category, provider.distribution) != own]
 
     def find(self, category: str, kind: str) -> type[Component]:
         """Return the class that a kind names, importing its module.
@@ -169,15 +187,16 @@ class Plugins:
             self.find(provider.category, provider.kind)
         elif provider.category == LISTENER:
             self._load(provider)
+        elif provider.category == FINDING and provider.kind:
+            self._finder(provider)
         else:
             declared = f"{provider.category}.{provider.kind}".rstrip(".")
-            hint = f"its entry point is to be CATEGORY.KIND, with one of {', '.join([*REGISTER_HOOKS, LISTENER])}"
+            categories = ", ".join([*REGISTER_HOOKS, LISTENER, FINDING])
+            hint = f"its entry point is to be CATEGORY.KIND, with one of {categories}"
             raise MachineError(Problem("PK-G04", f"{provider} declares {declared!r}, which is no kind", hint))
 
     def _unknown(self, category: str, kind: str) -> UnknownKindError:
         name = f"{category}.{kind}"
-        if name in NOT_BUILT_YET:
-            return UnknownKindError(f"kind {kind!r} is not built yet", nearest("", self.kinds(category)), "PK-Y37")
         if name in FIRST_PARTY:
             hint = f"type: pip install {FIRST_PARTY[name]}  (in probekit's source folder)"
             return UnknownKindError(f"no installed plugin provides kind {kind!r}", hint)
@@ -192,9 +211,56 @@ class Plugins:
                 try:
                     self._load(provider)
                 except MachineError as error:
-                    warnings.warn(
-                        f"listener {provider.kind!r} is left out: {error}", category=ProbekitWarning, stacklevel=2
-                    )
+                    _left_out(provider, str(error))
+
+    def load_findings(self) -> None:
+        """Import every module with findings; one that is broken costs a warning that names it."""
+        self._finders()
+
+    def findings(self, result: RunResult) -> list[FindingRecord]:
+        """Return all that is found in a result: the most severe first, else in the order in which it is found.
+
+        The built-in findings come before those of plugins. A module that cannot be loaded, that raises, or that returns
+        anything but records of the names that it declares costs a warning that names it.
+
+        Args:
+            result: complete but for its findings.
+        """
+        found: list[FindingRecord] = []
+        for providers, module in self._finders():
+            others = [plugin for plugin in self.manager.get_plugins() if plugin is not module]
+            try:
+                found += _found(self.manager.subset_hook_caller("find", others), providers, result)
+            except MachineError as error:
+                _left_out(providers[0], str(error))
+        return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
+
+    def _finders(self) -> list[tuple[list[Provider], ModuleType]]:
+        """Return each module with findings, imported, and who declares it; of two with one name, the first counts."""
+        first: dict[str, Provider] = {}
+        modules: dict[str, list[Provider]] = {}
+        for provider in (one for one in self.providers if one.category == FINDING and one.kind):
+            if first.setdefault(provider.kind, provider) is provider:
+                modules.setdefault(provider.module, []).append(provider)
+            else:
+                text = f"{provider} has the name of {first[provider.kind]}; type: pip uninstall {provider.distribution}"
+                _left_out(provider, text)
+        finders = []
+        for providers in modules.values():
+            try:
+                finders.append((providers, self._finder(providers[0])))
+            except MachineError as error:
+                _left_out(providers[0], str(error))
+        return finders
+
+    def _finder(self, provider: Provider) -> ModuleType:
+        """Import and return a module that has the hook ``find``."""
+        self._load(provider)
+        module = importlib.import_module(provider.module)
+        if not any(one.plugin is module for one in self.manager.hook.find.get_hookimpls()):
+            declared = f"{provider.category}.{provider.kind}"
+            raise MachineError(Problem("PK-G04", f"{provider} declares {declared}, but has no hook 'find'"))
+        return module
 
     def emit(self, event: str, **arguments: Any) -> None:
         """Call an event hook of each loaded listener; one that raises costs a warning that names it."""
@@ -228,7 +294,7 @@ class Plugins:
             self.manager.register(module, f"{provider.distribution} {provider.release}: {provider.module}")
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
-            hooks = {name for name in vars(hookspecs) if name.startswith(("register_", "on_"))}
+            hooks = {name for name in vars(hookspecs) if name.startswith(("register_", "on_")) or name == "find"}
             wrong = [name for name in vars(module) if name not in hooks and self._is_hookimpl(module, name)]
             problems = [
                 Problem("PK-G03", f"plugin {provider} implements {name!r}, which is no hook", nearest(name, hooks))
@@ -257,6 +323,37 @@ class Plugins:
                     raise MachineError(Problem("PK-G04", f"{hook} of plugin {provider} returns {shown}, which {lack}"))
                 classes[category, component.kind_name()] = component
         return classes
+
+
+def _found(hook: Callable[..., list[Any]], providers: Sequence[Provider], result: RunResult) -> list[FindingRecord]:
+    """Return what one module finds.
+
+    Raises:
+        MachineError: it raises (``PK-G02``), or it returns no records or those of other names (``PK-G04``).
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    who, names = f"find of plugin {providers[0]}", [provider.kind for provider in providers]
+    annotation: Any = type(result).model_fields["findings"].annotation
+    records = TypeAdapter(annotation)
+    try:
+        found = [one for some in hook(result=result) for one in records.validate_python(some)]
+        records.dump_json(found)
+    except ValidationError as error:
+        what = f"{who} returns no list of FindingRecord: {error.errors()[0]['msg']}"
+        raise MachineError(Problem("PK-G04", what)) from error
+    except Exception as error:
+        raise MachineError(Problem("PK-G02", f"{who} raised {type(error).__name__}: {error}")) from error
+    for one in found:
+        if one.kind not in names:
+            what = f"{who} returns a finding {one.kind!r}, which its entry points do not declare"
+            raise MachineError(Problem("PK-G04", what, nearest(one.kind, names, "declared")))
+    return found
+
+
+def _left_out(provider: Provider, reason: str) -> None:
+    text = f"{provider.category} {provider.kind!r} is left out: {reason}"
+    warnings.warn(text, category=ProbekitWarning, stacklevel=3)
 
 
 def _lack(component: object, category: str) -> str:

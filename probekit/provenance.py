@@ -8,6 +8,8 @@ import shlex
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from probekit.components import ModelControl
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from probekit.data.question import Asked
     from probekit.plugins import Plugins
     from probekit.reading import Reading
-    from probekit.spec import LoadedSpec
+    from probekit.spec import LoadedSpec, Spec
 
 PACKAGES = (
     "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "pillow", "pydantic", "scikit-learn", "timm", "torch",
@@ -58,6 +60,17 @@ def environment(started: datetime, plugins: Plugins) -> dict[str, Any]:
     }
 
 
+def seeds(spec: Spec) -> dict[str, Any]:
+    """Return what was drawn with which seeds: the splits, the random reductions with several, the other models."""
+    draws = {name: list(one.draws()) for name, one in spec.named_reductions().items()}
+    several = {name: some for name, some in draws.items() if len(some) > 1}
+    models: dict[str, list[int]] = {}
+    for control in spec.controls:
+        if isinstance(control, ModelControl):
+            models.setdefault(control.control_name(), []).extend(control.all_seeds())
+    return {"splits": spec.splits.seed, **({"reductions": several} if several else {}), **models}
+
+
 def skipped(asked: Asked, bad: Mapping[int, str]) -> dict[str, Any]:
     """Return how many examples could not be read, and the reasons of the first 20 by id.
 
@@ -81,4 +94,5 @@ def model_facts(one: Reading) -> dict[str, Any]:
         "data": hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest(),
         "checks": one.extraction.checks(),
         "passed_over": one.trial.skipped,
+        **({} if one.control is None else {"control": one.control, "seed": one.seed}),
     }

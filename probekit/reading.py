@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probekit.components import CheckpointFiles, DoesNotApplyError, Tap, Wanted
+from probekit.components import CheckpointFiles, DoesNotApplyError, ModelControl, Tap, Wanted
 from probekit.errors import InputError, Problem, SpecError, listed, nearest
 from probekit.features.extraction import Extraction
+from probekit.features.keys import is_input
 from probekit.features.runner import Runner
 from probekit.features.trial import Trial, try_taps
 from probekit.reductions.assign import FeatureSet, assign_reductions
@@ -47,6 +48,8 @@ class Reading:
         sets: the feature matrices to probe, in depth order.
         output: the model's own output, and its tensor's name; None when it was not asked for.
         extraction: of all sets, and of the output as the last one.
+        control: the control that the model belongs to, None for a model of the spec.
+        seed: of the control's draw.
     """
 
     model: str
@@ -58,10 +61,14 @@ class Reading:
     sets: list[FeatureSet]
     output: Wanted | None
     extraction: Extraction
+    control: str | None = None
+    seed: int = 0
 
     @property
     def name(self) -> str:
         """What messages and the provenance call it."""
+        if self.control is not None:
+            return twin_name(self.model, self.control, self.seed)
         return self.model if self.checkpoint is None else f"{self.model}@{self.checkpoint}"
 
 
@@ -95,7 +102,30 @@ def read_models(spec: Spec, asked: Asked, digests: RowDigests, store: FeatureSto
     for model, as_it_is in spec.named_models().items():
         for checkpoint, backend in at_checkpoints(as_it_is):
             readings.append(_read(spec, asked, digests, store, model, checkpoint, backend))
+        readings += _twins(spec, asked, digests, store, model, as_it_is)
     return readings
+
+
+def twin_name(model: str, control: str, seed: int) -> str:
+    """Return what messages and the provenance call another model in the place of a model."""
+    return f"{model} ({control}, seed {seed})"
+
+
+def _twins(
+    spec: Spec, asked: Asked, digests: RowDigests, store: FeatureStore, model: str, backend: Backend
+) -> Iterator[Reading]:
+    """Give the other models that controls put in a model's place; one stands for all checkpoints.
+
+    What the model is fed is the same, and is not probed once more.
+    """
+    for control in spec.controls:
+        if not isinstance(control, ModelControl) or not control.is_of(model):
+            continue
+        for seed in control.all_seeds():
+            twin = control.twin(backend, seed)
+            one = _read(spec, asked, digests, store, model, None, twin, (control, seed))
+            if one.sets:
+                yield one
 
 
 def at_checkpoints(backend: Backend) -> Iterator[tuple[str | None, Backend]]:
@@ -148,7 +178,9 @@ def _read(
     model: str,
     checkpoint: str | None,
     backend: Backend,
+    control: tuple[ModelControl, int] | None = None,
 ) -> Reading:
+    name, seed = (None, 0) if control is None else (control[0].control_name(), control[1])
     runner = Runner(backend, asked.examples, digests, skip_bad=spec.data.on_bad_input == "skip")
     graph = backend.graph(runner.example(asked.rows))
     chosen = choose_taps(spec.taps, graph, spec.max_taps)
@@ -158,15 +190,20 @@ def _read(
     seen = {one.tap.name: one.tap for one in trial.taps}
     taps = [one for one in trial.taps if one.tap.name in there]
     sets = assign_reductions(taps, spec.named_reductions(), spec.max_features, spec.rows)
+    if control is not None:
+        sets = [one for one in sets if one.control is None and not is_input(runner, one.wanted)]
+        factors = None if control[0].factors is None else tuple(control[0].factors)
+        sets = [replace(one, control=name, seed=seed, factors=factors) for one in sets]
     _refuse_unfit_masks(runner, sets, asked.rows)
     output = None if own is None else _output(seen[own.tap.name], spec)
     wanted = [one.wanted for one in sets] + ([output] if output is not None else [])
-    labels = [f"{one.label} ({one.reduction})" for one in sets] + (["output"] if output is not None else [])
+    labels = [one.title for one in sets] + (["output"] if output is not None else [])
+    whose = model if checkpoint is None else f"{model}@{checkpoint}"
     extraction = Extraction(
-        model if checkpoint is None else f"{model}@{checkpoint}", runner, wanted, labels, asked.rows, store,
+        whose if name is None else twin_name(model, name, seed), runner, wanted, labels, asked.rows, store,
         spec.store.dtype, _most_positions(spec, sets, runner, asked.rows), spec.data.workers,
     )  # fmt: skip
-    return Reading(model, checkpoint, backend, runner, graph, trial, sets, output, extraction)
+    return Reading(model, checkpoint, backend, runner, graph, trial, sets, output, extraction, name, seed)
 
 
 def _refuse_unfit_masks(runner: Runner, sets: Sequence[FeatureSet], rows: IntArray) -> None:

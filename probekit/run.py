@@ -13,17 +13,22 @@ import numpy as np
 
 from probekit.data.question import ask
 from probekit.durable import write_file
-from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, UserError
+from probekit.errors import MachineError, ProbekitWarning, Problem, UserError
 from probekit.features.digests import RowDigests
 from probekit.features.extraction import StopRequest
 from probekit.features.isolated import extract_in_child
 from probekit.features.memory import memory_budget
 from probekit.fits import FitJournal
+from probekit.judging import judge
 from probekit.measure import Measurement
+from probekit.mistakes import FILE as CONFUSIONS
+from probekit.mistakes import with_mistakes, write_confusions
+from probekit.predictions import FILE as PREDICTIONS
+from probekit.predictions import Predictions, label_name
 from probekit.progress import FittingProgress, Tell, silent, work_of
-from probekit.provenance import environment, model_facts, reproduce_command, skipped
+from probekit.provenance import environment, model_facts, reproduce_command, seeds, skipped
 from probekit.reading import feature_rows, open_store, read_models
-from probekit.results import GraphRecord, RunResult, TapRecord, write_predictions
+from probekit.results import FAILED, GraphRecord, RunResult, TapRecord
 from probekit.saved.files import FILE as PROBES
 
 if TYPE_CHECKING:
@@ -71,7 +76,8 @@ class Outcome:
         result: the result.
         directory: where it was written.
         printed: the text of the reports that are printed, by kind.
-        failures: probes that could not be fitted, each as one line.
+        failures: probes that could not be fitted, each as one line; where there is no other, the result and the
+            reports say so.
     """
 
     result: RunResult
@@ -115,6 +121,7 @@ def _run(
     _refuse_unwritable(directory)
     with _kept_warnings() as told:
         plugins.load_listeners()
+        plugins.load_findings()
         plugins.emit("on_run_start", spec=spec)
         asked = ask(spec)
         store, digests = open_store(spec), RowDigests(asked.examples)
@@ -124,7 +131,7 @@ def _run(
         contents, allow = [row.tobytes() for row in digests.of(asked.rows)], spec.splits.allow_leakage
         if spec.data.on_bad_input == "fail":
             question.refuse_duplicates(contents, allow=allow)
-        seconds = sum(_extract(spec, one, console, lock_timeout) for one in readings)
+        extracted = sum(_extract(spec, one, console, lock_timeout) for one in readings)
         for one in readings:
             one.extraction.refuse_non_finite(asked.examples.columns["id"][asked.rows])
         bad = {place: reason for one in readings for place, reason in one.extraction.bad().items()}
@@ -137,8 +144,6 @@ def _run(
             progress = _fitting_progress(spec, readings, console)
             for one in readings:
                 probe_model(spec, one, measured, plugins, progress)
-    if not measured.probes:
-        raise InputError(*(Problem("PK-X01", f"the fit failed: {text}") for text in measured.failures))
     result = RunResult(
         name=spec.name,
         probes=measured.probes,
@@ -150,19 +155,22 @@ def _run(
             "spec": {
                 "file": loaded.file, "text": loaded.text, "settings": list(loaded.settings), "digest": loaded.digest,
             },
-            "seeds": {"splits": spec.splits.seed},
+            "seeds": seeds(spec),
             "rows": {"per": spec.rows.per, "count": len(question.owners)},
             "splits": {split: len(rows) for split, rows in question.parts.items()},
             "skipped": skipped(asked, bad),
-            "labels": {target.factor: question.label_facts(target) for target in question.targets},
+            "labels": {one.factor: question.label_facts(one) for one in question.targets if one.control is None},
+            "controls": question.control_facts(),
             "models": {one.name: model_facts(one) for one in readings},
             "store": {"path": str(store.root), "dtype": spec.store.dtype},
             "fits": {"resumed": len(journal.found)},
-            "seconds": {"extraction": seconds, "fitting": measured.seconds, "total": time.monotonic() - clock},
-            "warnings": list(dict.fromkeys([*told, *(f"the fit failed: {text}" for text in measured.failures)])),
+            "seconds": {"extraction": extracted, "fitting": measured.seconds, "total": time.monotonic() - clock},
+            "warnings": list(dict.fromkeys([*told, *(f"{FAILED}{text}" for text in measured.failures)])),
         },
     )  # fmt: skip
-    printed = _save(spec, result, measured, directory, console)
+    predictions = _predictions(spec, measured)
+    result = _judged(result, predictions, plugins)
+    printed = _save(spec, result, predictions, measured, directory, console)
     journal.remove()
     plugins.emit("on_run_end", result=result)
     return Outcome(result, directory, printed, measured.failures)
@@ -198,7 +206,8 @@ def probe_model(
 ) -> None:
     """Score a model's own output and fit every probe to every tap, from what the store holds."""
     extraction, question = one.extraction, measured.question
-    measured.saved.add_model(one.name, one.runner.sources, one.runner.example(extraction.rows))
+    if one.control is None:
+        measured.saved.add_model(one.name, one.runner.sources, one.runner.example(extraction.rows))
     if one.output is not None and one.backend.output is not None:
         matrix = extraction.matrix(len(one.sets))
         values = np.asarray(matrix)
@@ -253,27 +262,51 @@ def _graph_of(readings: Sequence[Reading]) -> GraphRecord:
     )
 
 
-def _save(spec: Spec, result: RunResult, measured: Measurement, directory: Path, console: Console) -> dict[str, str]:
-    """Write the result, the predictions and the reports; return the text of the reports that are printed."""
+def _predictions(spec: Spec, measured: Measurement) -> Predictions:
+    """Return every feature row's labels, predictions and losses."""
     question = measured.question
     group = spec.rows.group or spec.splits.group
     ids = question.column("id")
+    return Predictions.of(
+        ids,
+        question.column(group) if group is not None else ids if question.positions is not None else None,
+        question.places,
+        {label_name(target.factor, target.control, target.seed): target.codes for target in question.targets},
+        measured.predicted,
+        measured.losses,
+        measured.keys,
+        question.positions,
+    )
+
+
+def _judged(result: RunResult, predictions: Predictions, plugins: Plugins) -> RunResult:
+    """Return the result with what is compared and found in it, and what plugins' findings warned of."""
+    with _kept_warnings() as told:
+        result = with_mistakes(judge(result, predictions), predictions)
+        result = result.model_copy(update={"findings": plugins.findings(result)})
+    if told:
+        warned = list(dict.fromkeys([*result.provenance["warnings"], *told]))
+        result = result.model_copy(update={"provenance": {**result.provenance, "warnings": warned}})
+    return result
+
+
+def _save(
+    spec: Spec,
+    result: RunResult,
+    predictions: Predictions,
+    measured: Measurement,
+    directory: Path,
+    console: Console,
+) -> dict[str, str]:
+    """Write the result, the predictions and the reports; return the text of the reports that are printed."""
     printed = {}
     try:
         write_file(directory / "results.json", result.to_json())
-        write_predictions(
-            directory / "predictions.safetensors",
-            ids,
-            question.column(group) if group is not None else ids if question.positions is not None else None,
-            question.places,
-            {target.factor: target.codes for target in question.targets},
-            measured.predicted,
-            measured.losses,
-            measured.keys,
-            question.positions,
-        )
+        predictions.write(directory / PREDICTIONS)
+        write_confusions(directory / CONFUSIONS, result, predictions)
         rows = {"per": spec.rows.per, "mask": spec.rows.mask}
-        measured.saved.write(directory / PROBES, result.provenance["models"], rows)
+        models = {name: facts for name, facts in result.provenance["models"].items() if "control" not in facts}
+        measured.saved.write(directory / PROBES, models, rows)
         for report in spec.reports:
             text = report.render(result, console.width, console.colour)
             if report.filename is None:

@@ -186,7 +186,7 @@ class Pluggable:
     """Marks a field as a component: the class is looked up by the ``kind`` that the spec gives.
 
     Args:
-        category: ``backend``, ``dataset``, ``factor``, ``reduction``, ``probe`` or ``report``.
+        category: ``backend``, ``dataset``, ``factor``, ``reduction``, ``probe``, ``control`` or ``report``.
         bare: a lone kind's name stands for ``{kind: NAME}``.
     """
 

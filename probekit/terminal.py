@@ -33,6 +33,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def show(text: str) -> None:
+    """Print text that is whole lines, with question marks for what the terminal's encoding lacks."""
+    import click
+
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(text.encode(encoding, "replace"), nl=False)
+
+
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Tell]:
     """Give a function that tells how far a stage is: a live bar on a terminal, a line now and then elsewhere."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+    # As many workers as cores, and each with as many threads, would wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,16 +34,30 @@ def own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def kill_harness() -> Any:
-    """The module beside this one; tests are no package, so that none of them can be imported by name."""
-    spec = importlib.util.spec_from_file_location("kill_harness", Path(__file__).with_name("kill_harness.py"))
+def _beside(name: str) -> Any:
+    """Return a module beside this one; tests are no package, so that none of them can be imported by name."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["kill_harness"] = module  # its dataclasses look it up
+    sys.modules[name] = module  # its dataclasses look it up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def kill_harness() -> Any:
+    """The module of that name."""
+    return _beside("kill_harness")
+
+
+@pytest.fixture(scope="session")
+def browser(need: Callable[[bool, str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium without a network."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    need(None not in (chromium, chromedriver), "apt-get install chromium chromium-driver")
+    with _beside("browser").started(chromium, chromedriver, tmp_path_factory.mktemp("browser")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

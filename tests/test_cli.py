@@ -1,5 +1,6 @@
 """The command line: exit codes, what is said where, what is imported, and every way to be stopped."""
 
+import html
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from probekit.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "specs" / "models" / "digits_convnet.onnx"
-COMMANDS = ["cache", "export", "plan", "plugins", "run", "schema", "taps", "validate"]
+COMMANDS = ["cache", "compare", "export", "plan", "plugins", "report", "run", "schema", "taps", "validate"]
 FAILED = "the fit failed: model default, tap image, reduction default, probe default, factor digit"
 GO_ON = "what was extracted is kept. To go on, type"
 
@@ -259,9 +260,12 @@ def test_the_specs_of_this_repository_are_valid_without_data_and_variables(tmp_p
     assert done.returncode == 0
     assert done.stdout == f"{len(specs)} specs are valid\n"
     told = done.stderr.splitlines()
-    assert [line.split()[:2] for line in told] == [["warning", "PK-M47"], ["warning", "PK-Y33"]]
-    assert "fashion_convnet_torch.yaml" in told[0]
-    assert "${IMAGENET}" in told[1]
+    factories = ["efficientnet_lite0_emoji", "fashion_convnet_controls", "fashion_convnet_torch"]
+    for name, line in zip(factories, told[:-1], strict=True):
+        assert line.startswith("warning PK-M47 ")
+        assert f"{name}.yaml:" in line
+    assert told[-1].startswith("warning PK-Y33 ")
+    assert "${IMAGENET}" in told[-1]
 
 
 def test_what_is_only_warned_of_is_refused_by_a_run(main, tmp_path):
@@ -442,11 +446,15 @@ def test_a_run_ends_with_0_and_leaves_its_files(site, tmp_path):
     done = probekit("run", "small.yaml", cwd=tmp_path, PYTHONPATH=str(site), COLUMNS="40", NO_COLOR="1")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "runs" / "small").iterdir()) == [
+        "confusions.csv",
         "predictions.safetensors",
         "probes.safetensors",
         "results.json",
     ]
-    assert done.stdout.splitlines()[-1] == "runs/small: predictions.safetensors, probes.safetensors, results.json"
+    assert (
+        done.stdout.splitlines()[-1]
+        == "runs/small: confusions.csv, predictions.safetensors, probes.safetensors, results.json"
+    )
     assert "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines()[:-1])) <= 40
     # What was told before the end stands in the report; what came after it can only be printed.
@@ -475,20 +483,28 @@ def test_a_run_ends_with_1_when_one_of_its_probes_fails(main, site, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("what", "code", "message"),
+    ("what", "code", "message", "written"),
     [
-        ("fail", 3, f"error PK-X01 {FAILED}: RuntimeError: it fell over\n"),
-        ("mendable", 3, f"error PK-X01 {FAILED}: too few\n"),
-        ("memory", 4, "error PK-R03 memory is too small: no room for 9 GiB; use fewer taps, or {kind: pool}\n"),
+        ("fail", 3, f"error PK-X01 {FAILED}: RuntimeError: it fell over\n", True),
+        ("mendable", 3, f"error PK-X01 {FAILED}: too few\n", True),
+        ("memory", 4, "error PK-R03 memory is too small: no room for 9 GiB; use fewer taps, or {kind: pool}\n", False),
     ],
 )
-def test_a_run_without_any_probe_writes_no_result(main, site, tmp_path, monkeypatch, what, code, message):
+def test_a_run_without_any_probe_says_why(main, site, tmp_path, monkeypatch, what, code, message, written):
     monkeypatch.syspath_prepend(site)
-    (tmp_path / "s.yaml").write_text(f"{SPEC}probe: {{kind: odd, what: {what}}}\n")
+    spec = SPEC.replace("[terminal, json]", "[terminal, html, markdown, csv, json]")
+    (tmp_path / "s.yaml").write_text(f"{spec}probe: {{kind: odd, what: {what}}}\n")
     found, out, err = main("run", str(tmp_path / "s.yaml"), "-o", str(tmp_path / "out"), "-q")
-    assert (found, out) == (code, "")
+    assert found == code
     assert err.endswith(message)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert ("No probe was fitted." in out, "report.md" in out) == (written, written)
+    for name in ("report.html", "report.md") if written else ():
+        page = html.unescape((tmp_path / "out" / name).read_text(encoding="utf-8"))
+        assert "No probe was fitted" in page
+        assert "PARTIAL: 1 fit failed" in page
+        assert "No probe was fitted." in main("report", str(tmp_path / "out"))[1]
+    assert (tmp_path / "out" / "results.json").is_file() == written
+    assert bool(list((tmp_path / "out").iterdir())) == written
     sys.modules.pop("pk_odd")
 
 

@@ -6,6 +6,7 @@ The probes here are ridge regressions in closed form, and the question is one of
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from probekit.components import (
     Labels,
     LearnedReduction,
     LinearMap,
+    ModelOutput,
     Probe,
     Tap,
     Target,
@@ -176,6 +178,21 @@ def test_a_factor_that_cannot_be_fitted_loses_only_itself(site):
     assert SCRIPT.fits[1:4] == [["left", "right"], ["left"], ["right"]]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_probe_whose_predictions_are_not_finite_is_a_fit_that_failed(site, value):
+    def after(fitted: list[FittedProbe]) -> list[FittedProbe]:
+        if len(SCRIPT.fits) == 2:  # that of the second tap
+            fitted[0].linear.bias[1] = value
+        return fitted
+
+    SCRIPT.after = after
+    measured = site.measure()
+    assert names(measured) == [("a", "left"), ("a", "right"), ("b", "right"), ("c", "left"), ("c", "right")]
+    (failure,) = measured.failures
+    reason = "its cross entropy on train is inf" if value == -np.inf else "the probe predicts NaN or infinite values"
+    assert failure == f"model m, tap b, reduction flat, probe ridge, factor left: ValueError: {reason}"
+
+
 def test_what_is_fitted_beside_a_failure_is_what_is_fitted_without_one(site):
     whole = {(one.tap, one.factor): one for one in site.measure().probes}
     site.folder = site.folder / "other"
@@ -248,6 +265,66 @@ def test_a_fitted_probe_that_cannot_be_saved_is_a_failure(site):
     measured.saved.write(site.folder.parent / "p.safetensors", {}, {"per": "example", "mask": None})
     with safe_open(site.folder.parent / "p.safetensors", "numpy") as file:
         assert [one["factor"] for one in json.loads(file.metadata()["probekit"])["probes"]] == ["right"]
+
+
+# --- controls and the model itself ------------------------------------------------------------------------------------
+
+
+def missed(fitted: list[FittedProbe]) -> list[FittedProbe]:
+    for one in fitted:
+        one.certificate = Certificate("missed", 0.5)
+    return fitted
+
+
+def test_a_probe_that_fails_is_told_of(site):
+    SCRIPT.after = missed
+    with pytest.warns(ProbekitWarning) as told:
+        site.measure([feature_set("a")], [np.zeros_like(X)])
+    texts = [str(one.message) for one in told]
+    where = "tap a (flat): the probe for left"
+    assert f"{where} does no better than always saying the commonest class" in texts
+
+
+def test_constant_features_are_a_fact_of_the_probe(site):
+    with pytest.warns(ProbekitWarning):
+        measured = site.measure(SETS[:2], [np.full_like(X, 3.5), X])
+    assert [(one.tap, one.features_constant) for one in measured.probes if one.factor == "left"] == [
+        (SETS[0].label, True), (SETS[1].label, False),
+    ]  # fmt: skip
+
+
+def test_of_a_control_nobody_is_told(site):
+    SCRIPT.after = missed
+    site.question.targets = [replace(one, control="shuffled_labels", seed=3) for one in site.question.targets]
+    measured = site.measure([feature_set("a")], [np.zeros_like(X)])  # a warning is an error
+    assert [(one.control, one.seed, one.certificate.status) for one in measured.probes] == [
+        ("shuffled_labels", 3, "missed")
+    ] * 2
+
+
+def test_errors_have_intervals_over_examples_or_groups(site):
+    probe = site.measure(SETS[:1]).probes[0]
+    assert set(probe.intervals["error"]) == {"train", "valid", "test"}
+    assert set(probe.intervals["balanced_error"]) == set(probe.intervals["auroc"]) == {"test"}
+    error = probe.intervals["error"]["train"]
+    assert (error.kind, error.over, error.n) == ("wilson", "examples", 30)
+    site.question.group = "id"
+    site.folder = site.folder / "other"
+    assert site.measure(SETS[:1]).probes[0].intervals["error"]["test"].over == "groups"
+
+
+def test_the_models_own_scores_are_those_of_the_true_labels_with_intervals(site):
+    """Controls of a factor come before it here."""
+    shuffled = replace(site.question.targets[0], codes=1 - site.question.targets[0].codes, control="shuffled_labels")
+    site.question.targets.insert(0, shuffled)
+    measured = Measurement(site.question)
+    output = ModelOutput(factor="left", classes="sorted")
+    measured.score_model("m", None, "logits", output, np.stack([-X[:, 0], X[:, 0]], axis=1))
+    (own,) = measured.models
+    assert own.error == {"train": 0, "valid": 0, "test": 0}
+    assert own.scores["auroc"] == {"train": 1, "valid": 1, "test": 1}
+    assert (own.intervals["error"]["test"].kind, own.intervals["error"]["test"].n) == ("wilson", 15)
+    assert set(own.intervals) == {"error"}
 
 
 # --- features that a reduction made -----------------------------------------------------------------------------------

@@ -7,13 +7,24 @@ import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from probekit import Backend, MachineError, Plugins, Reduction
 from probekit.errors import ProbekitWarning, UnknownKindError
 from probekit.hookspecs import REGISTER_HOOKS
-from probekit.plugins import BUILT_IN, CORE, FIRST_PARTY, LISTENER, NOT_BUILT_YET, installed_providers
+from probekit.plugins import (
+    BUILT_IN,
+    CORE,
+    FINDING,
+    FINDINGS,
+    FIRST_PARTY,
+    LISTENER,
+    SEVERITIES,
+    installed_providers,
+)
+from probekit.results import GraphRecord, RunResult, Severity
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,8 +126,11 @@ def test_the_built_in_kinds_come_first_and_are_what_their_modules_register():
     assert [f"{p.category}.{p.kind}" for p in providers[: len(BUILT_IN)]] == list(BUILT_IN)
     assert {p.release for p in providers[: len(BUILT_IN)]} == {version(CORE)}
     plugins = Plugins(installed_providers(autoload=False))
-    registered = set()
+    registered = {f"finding.{name}" for name in FINDINGS}
     for provider in plugins.providers:
+        if provider.category == FINDING:
+            plugins.check(provider)
+            continue
         assert plugins.find(provider.category, provider.kind).category == provider.category
         registered |= {f"{category}.{kind}" for category, kind in plugins._classes[provider.module]}
     assert registered == set(BUILT_IN)
@@ -151,7 +165,6 @@ def test_a_half_removed_distribution_costs_nothing(site):
             "type: pip install ./plugins/probekit-toy  (in probekit's source folder)",
             "PK-Y31",
         ),
-        ("report.markdown", "kind 'markdown' is not built yet", "valid: {kinds}", "PK-Y37"),
     ],
 )
 def test_an_unknown_kind_is_answered_with_what_there_is(name, what, hint, code):
@@ -163,9 +176,8 @@ def test_an_unknown_kind_is_answered_with_what_there_is(name, what, hint, code):
     assert (unknown.value.what, unknown.value.hint, unknown.value.code) == (what, expected, code)
 
 
-def test_no_kind_is_both_built_and_not_built_yet():
-    assert not set(BUILT_IN) & NOT_BUILT_YET
-    assert {name.split(".")[0] for name in [*BUILT_IN, *NOT_BUILT_YET, *FIRST_PARTY]} <= set(REGISTER_HOOKS)
+def test_every_kind_of_the_tables_is_of_a_category():
+    assert {name.split(".")[0] for name in [*BUILT_IN, *FIRST_PARTY]} <= {*REGISTER_HOOKS, FINDING}
 
 
 # --- broken plugins ---------------------------------------------------------------------------------------------------
@@ -312,7 +324,7 @@ def test_every_misspelt_hook_is_told(site):
     ]
 
 
-@pytest.mark.parametrize("point", ["openvino", "backends.x", "reduction."])
+@pytest.mark.parametrize("point", ["openvino", "backends.x", "reduction.", "finding."])
 def test_an_entry_point_that_is_no_kind_is_told_only_when_it_is_checked(site, point):
     site.add("pk-bad", {point: "pk_bad"}, {"pk_bad": "raise SystemError\n"})
     plugins = Plugins()
@@ -322,7 +334,7 @@ def test_an_entry_point_that_is_no_kind_is_told_only_when_it_is_checked(site, po
         plugins.check(provider)
     assert str(refused.value) == (
         f"pk-bad 1.0 (pk_bad) declares '{point.rstrip('.')}', which is no kind; its entry point is to be "
-        "CATEGORY.KIND, with one of backend, dataset, factor, reduction, probe, report, listener"
+        "CATEGORY.KIND, with one of backend, dataset, factor, reduction, probe, control, report, listener, finding"
     )
     assert "pk_bad" not in sys.modules
 
@@ -404,6 +416,123 @@ def test_a_listener_that_cannot_be_imported_is_a_warning_that_names_it(site):
     ]
     plugins.emit("on_run_end", result="r")
     assert sys.modules["pk_ear"].heard == [("end", "r")]
+
+
+# --- findings ---------------------------------------------------------------------------------------------------------
+
+FIND = """\
+from probekit import hookimpl
+from probekit.results import FindingRecord
+
+@hookimpl
+def find(result):
+    return [FindingRecord(kind="wide", severity="notice", sentence=f"The run {result.name}.")]
+"""
+
+
+@pytest.fixture
+def result():
+    """A result in which no built-in finding finds anything."""
+    return RunResult(name="r", probes=[], model=[], graph=GraphRecord(taps=[], edges=[]), provenance={})
+
+
+def left_out(result: RunResult) -> list[str]:
+    """Return what is warned of when findings are collected, none being found."""
+    with pytest.warns(ProbekitWarning) as told:
+        assert Plugins().findings(result) == []
+    return [str(one.message) for one in told]
+
+
+def test_a_plugin_finds_beside_the_built_in_findings(site, result):
+    site.add("pk-find", {"finding.wide": "pk_find"}, {"pk_find": FIND})
+    plugins = Plugins()
+    assert plugins.loaded() == []
+    plugins.load_findings()
+    assert [str(provider) for provider in plugins.loaded()] == ["pk-find 1.0 (pk_find)"]
+    (found,) = plugins.findings(result)
+    assert (found.kind, found.sentence) == ("wide", "The run r.")
+
+
+def test_findings_come_by_severity_and_then_as_they_were_found(site, result):
+    kinds = {"info": "a", "problem": "b", "notice": "c", "warning": "d"}
+    lines = [f"one({kind!r}, {severity!r})" for severity, kind in [*kinds.items(), *reversed(kinds.items())]]
+    text = FIND.replace("def find", "def unused").replace("@hookimpl", "")
+    text += "one = lambda kind, severity: FindingRecord(kind=kind, severity=severity, sentence=kind)\n"
+    text += f"@hookimpl\ndef find(result):\n    return [{', '.join(lines)}]\n"
+    site.add("pk-find", {f"finding.{kind}": "pk_find" for kind in "abcd"}, {"pk_find": text})
+    site.add("pk-last", {"finding.wide": "pk_last"}, {"pk_last": FIND})
+    found = Plugins().findings(result)
+    assert [one.kind for one in found] == ["b", "b", "d", "d", "c", "c", "wide", "a", "a"]
+
+
+def test_the_order_of_severities_is_that_of_the_records():
+    assert tuple(reversed(get_args(Severity))) == SEVERITIES
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise ValueError('too deep')", "raised ValueError: too deep"),
+        ("return [3]", "returns no list of FindingRecord: Input should be "),
+        ("return 3", "returns no list of FindingRecord: Input should be a valid list"),
+        (
+            "return [FindingRecord(kind='wide', severity='bad', sentence='')]",
+            "returns no list of FindingRecord: Input ",
+        ),
+        ("return [FindingRecord(kind='wide', severity='info', sentence='', evidence={'x': object()})]", "raised "),
+        (
+            "return [FindingRecord(kind='wid', severity='info', sentence='')]",
+            "returns a finding 'wid', which its entry points do not declare; did you mean 'wide'?",
+        ),
+        (
+            "return [FindingRecord(kind='best_tap', severity='info', sentence='')]",
+            "returns a finding 'best_tap', which its entry points do not declare; declared: wide",
+        ),
+    ],
+)
+def test_a_finding_that_fails_is_a_warning_that_names_it(site, result, body, message):
+    text = FIND.replace(FIND.split("def find(result):\n    ")[1], body + "\n")
+    site.add("pk-bad", {"finding.wide": "pk_bad"}, {"pk_bad": text}, "2.1")
+    (told,) = left_out(result)
+    assert told.startswith(f"finding 'wide' is left out: find of plugin pk-bad 2.1 (pk_bad) {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "raise OSError('no eyes')",
+            "plugin pk-bad 1.0 (pk_bad) cannot be imported: OSError: no eyes; type: pip install --upgrade pk-bad",
+        ),
+        (
+            FIND.replace("def find", "def fnid"),
+            "plugin pk-bad 1.0 (pk_bad) implements 'fnid', which is no hook; did you mean 'find'?",
+        ),
+        (FIND.replace("@hookimpl", ""), "pk-bad 1.0 (pk_bad) declares finding.wide, but has no hook 'find'"),
+    ],
+)
+def test_a_finding_that_cannot_be_loaded_is_a_warning_that_names_it(site, result, text, message):
+    site.add("pk-bad", {"finding.wide": "pk_bad"}, {"pk_bad": text})
+    assert left_out(result) == [f"finding 'wide' is left out: {message}"]
+    with pytest.warns(ProbekitWarning, match="finding 'wide' is left out"):
+        Plugins().load_findings()
+    provider = next(p for p in Plugins().providers if p.distribution == "pk-bad")
+    with pytest.raises(MachineError) as refused:
+        Plugins().check(provider)
+    assert str(refused.value) == message
+
+
+def test_of_two_findings_with_one_name_the_first_counts(site, result):
+    site.add("pk-one", {"finding.wide": "pk_one"}, {"pk_one": FIND})
+    site.add("pk-two", {"finding.wide": "pk_two", "finding.gain": "pk_two"}, {"pk_two": "raise SystemError\n"})
+    with pytest.warns(ProbekitWarning) as told:
+        assert [one.kind for one in Plugins().findings(result)] == ["wide"]
+    core, one = f"{CORE} {version(CORE)} (probekit.findings.gain)", "pk-one 1.0 (pk_one)"
+    assert sorted(str(one.message) for one in told) == [
+        f"finding 'gain' is left out: pk-two 1.0 (pk_two) has the name of {core}; type: pip uninstall pk-two",
+        f"finding 'wide' is left out: pk-two 1.0 (pk_two) has the name of {one}; type: pip uninstall pk-two",
+    ]
+    assert "pk_two" not in sys.modules
 
 
 # --- through the command line -----------------------------------------------------------------------------------------

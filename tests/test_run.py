@@ -24,11 +24,12 @@ from probekit import (
 from probekit.components import LinearMap
 from probekit.probes.linear import LinearProbe
 from probekit.report.files import CsvReport
+from probekit.report.markdown import MarkdownReport
 
 QUICK = ("taps=[image, relu_1, linear, logits]", "reductions=null", "probe={kind: linear, penalty: [0.1, 0.01]}")
 PROBE_FIELDS = (
-    "model checkpoint tap reduction factor probe control seed task scores primary error intervals by_label penalty "
-    "features_raw features_used rows certificate fit seconds"
+    "model checkpoint tap reduction factor probe control seed task scores primary error intervals by_label "
+    "mistakes penalty features_raw features_used features_constant rows certificate fit seconds"
 ).split()
 
 
@@ -44,12 +45,17 @@ def digits(specs, tmp_path_factory):
 
 def test_the_run_directory_holds_every_file(digits):
     names = {path.name for path in digits.directory.iterdir()}
-    assert names == {"results.json", "results.csv", "predictions.safetensors", "probes.safetensors", "report.html"}
+    assert names == {
+        "results.json", "results.csv", "confusions.csv", "predictions.safetensors", "probes.safetensors", "report.html",
+    }  # fmt: skip
 
 
 def test_results_have_exactly_the_designs_fields(digits):
     saved = json.loads((digits.directory / "results.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert list(saved) == ["schema_version", "name", "probes", "model", "graph", "findings", "provenance"]
+    assert list(saved) == [
+        "schema_version", "name", "probes", "model", "graph", "comparisons", "contrasts", "information", "twins",
+        "spreads", "findings", "provenance",
+    ]  # fmt: skip
     for probe in saved["probes"]:
         assert list(probe) == PROBE_FIELDS
         assert set(probe["certificate"]) == {"status", "gap", "of_chance", "of_objective"}
@@ -151,7 +157,7 @@ def test_provenance_says_where_it_comes_from(digits, specs):
 
 
 def test_the_same_spec_gives_the_same_numbers(digits, specs, tmp_path):
-    again = go(specs / "digits.yaml", tmp_path / "again", *QUICK)
+    again = go(specs / "digits.yaml", tmp_path / "again", *QUICK, "reports=[csv]")
     assert [p.model_dump(exclude={"seconds"}) for p in again.result.probes] == [
         p.model_dump(exclude={"seconds"}) for p in digits.result.probes
     ]
@@ -161,7 +167,7 @@ def test_the_same_spec_gives_the_same_numbers(digits, specs, tmp_path):
 
 
 def test_another_seed_gives_other_splits(digits, specs, tmp_path):
-    other = go(specs / "digits.yaml", tmp_path / "other", *QUICK, "splits.seed=1")
+    other = go(specs / "digits.yaml", tmp_path / "other", *QUICK, "splits.seed=1", "reports=[csv]")
     assert other.result.probes[0].seed == 1
     assert other.result.model[0].error["valid"] != digits.result.model[0].error["valid"]
 
@@ -269,24 +275,47 @@ def test_a_probe_short_of_its_optimum_is_told_and_not_ranked(small):
     outcome = small("taps=[linear]", "probe={kind: linear, penalty: 1.0e-6, max_passes: 1}", "reports=[terminal]")
     (probe,) = outcome.result.probes
     assert probe.certificate.status == "missed"
-    text = outcome.result.provenance["warnings"][0]
-    assert text.startswith("tap linear (flatten): the probe for digit is not proven to be at its optimum (bound ")
-    assert probe.fit.reason in text
+    (finding,) = [one for one in outcome.result.findings if one.kind == "missed"]
+    assert finding.sentence.startswith(
+        "The probe for digit is not proven to be at its optimum and is not ranked: linear ("
+    )
+    assert probe.fit.reason in finding.sentence
+    assert "".join(outcome.printed["terminal"].split()).count("notproven") == 1
     assert "No probe reached its optimum, so none is ranked." in outcome.printed["terminal"]
 
 
 def test_taps_wider_than_the_training_rows_are_told_in_one_line(small):
     warned = small("taps=[conv2d, max_pool2d, linear]", "reduction={kind: flatten}").result.provenance["warnings"]
-    assert warned == ["default: more features than the 899 training rows at 'conv2d (1024)'"]
+    assert warned == [
+        "model default: more features than the 899 training rows at 'conv2d (1024)'; there a probe can fit any labels, "
+        "so that its train error says nothing"
+    ]
 
 
-def test_when_every_probe_fails_the_run_says_so(small, monkeypatch):
+def test_when_every_probe_fails_the_run_and_its_reports_say_so(small, tmp_path, monkeypatch):
     monkeypatch.setattr(LinearProbe, "fit", lambda *_: 1 / 0)
-    text = (
-        "the fit failed: model default, tap linear, reduction flatten, probe default, factor digit: ZeroDivisionError"
-    )
-    with pytest.raises(InputError, match=text):
-        small("taps=[linear]")
+    where = "model default, tap linear, reduction flatten, probe default, factor digit: ZeroDivisionError"
+    outcome = small("taps=[linear]", "reports=[csv, markdown, terminal, html]")
+    assert [text.startswith(where) for text in outcome.failures] == [True]
+    assert "No probe was fitted." in outcome.printed["terminal"]
+    assert "No probe was fitted" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    saved = load_result(tmp_path / "run")
+    assert saved.probes == []
+    assert saved.failures() == outcome.failures
+    shown = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "PARTIAL: 1 fit failed" in shown
+    assert "No probe was fitted" in shown
+    assert "ZeroDivisionError" in shown
+    assert (tmp_path / "run" / "results.csv").is_file()
+
+
+def test_results_stay_where_a_report_cannot_be_written(small, tmp_path):
+    (tmp_path / "run" / "report.md").mkdir(parents=True)
+    with pytest.raises(MachineError, match=r"cannot write to .*; free some space or name another folder"):
+        small("taps=[linear]", "reports=[markdown]")
+    result = load_result(tmp_path / "run")
+    assert [probe.tap for probe in result.probes] == ["linear"]
+    assert "The best probe" in MarkdownReport().render(result)
 
 
 def test_a_tap_with_too_many_features_is_refused_with_the_numbers(small):
@@ -322,13 +351,16 @@ def test_leakage_is_refused_and_told_when_allowed(small):
         small("taps=[linear]", same % "")
     result = small("taps=[linear]", same % ", allow_leakage: true").result
     assert any(text.startswith("leakage allowed: 899 times the same id") for text in result.provenance["warnings"])
+    # What knowing the training labels alone loses: near the entropy of ten classes.
+    (told,) = result.information
+    assert told.gain / told.of_chance == pytest.approx(np.log(10), rel=0.05)
 
 
 @pytest.mark.usefixtures("own_store")
 def test_progress_is_told_stage_by_stage(specs, tmp_path):
     told = []
     plugins = Plugins()
-    loaded = load_spec(specs / "digits.yaml", plugins, QUICK)
+    loaded = load_spec(specs / "digits.yaml", plugins, (*QUICK, "reports=[csv]"))
     run_spec(loaded, plugins, tmp_path, Console(tell=lambda *step: told.append(step[:4])))
     assert told[0] == ("default: forward", 64, 1797)
     assert [step for step in told if step[1] == step[2]] == [

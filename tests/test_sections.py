@@ -179,6 +179,8 @@ def test_every_built_in_component_tells_its_identity_by_its_declared_fields():
     plugins = Plugins(installed_providers(autoload=False))
     options = {}
     for provider in plugins.providers:
+        if provider.category == "finding":  # a function, not a section of the spec
+            continue
         component = plugins.find(provider.category, provider.kind)
         fields = component.model_fields
         options[provider.kind] = {

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from probekit.components import Array, Backend, Feed, Graph, ModelInput, ReducedFunction, TapFunction, Wanted
 from probekit.errors import InputError, Problem
@@ -63,6 +63,7 @@ class TorchBackend(Backend):
     autocast: Literal["bfloat16", "float16"] | None = Field(
         None, description="compute in this dtype where torch's autocast finds it safe; faster, and other values"
     )
+    _random: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _one_source(self) -> TorchBackend:
@@ -143,9 +144,23 @@ class TorchBackend(Backend):
             raise InputError(Problem("PK-M55", what, "name several models: models: {NAME: ...}", "model.checkpoints"))
         return self.model_copy(update={"weights": path})
 
+    def with_random_weights(self, seed: int) -> TorchBackend:
+        """Return what the factory makes under another seed; see :func:`probekit.backends.torch_factories.build_random`.
+
+        Raises:
+            InputError: ``PK-M57``, a program holds its own weights.
+        """
+        if self.program is not None:
+            what = "a program of torch.export holds its own weights and cannot be made anew with random ones"
+            raise InputError(Problem("PK-M57", what, "give the module's factory, or leave random_weights out"))
+        twin = self.model_copy(update={"weights": None, "checkpoints": None, "output": None, "seed": seed})
+        twin._random = True
+        return twin
+
     def fingerprint(self) -> str:
         """Return the digest of the code, its arguments, the parameters, the buffers and the modules' own attributes."""
-        from probekit.backends.torch_model import attributes, code_of
+        from probekit.backends.torch_factories import code_of
+        from probekit.backends.torch_model import attributes
 
         if self.program is not None:
             self._build()
@@ -185,12 +200,13 @@ class TorchBackend(Backend):
         return [name for name, binding in self.inputs.items() if binding.column is None]
 
     def _build(self) -> nn.Module:
-        from probekit.backends import torch_model
+        from probekit.backends import torch_factories, torch_model
 
         if self.program is not None:
             return torch_model.load_program(Path(self.program))[0].eval()
         assert self.factory is not None  # noqa: S101 - one of the two is given
-        module = torch_model.build(self.factory, self.arguments, self.seed)
+        make = torch_factories.build_random if self._random else torch_factories.build
+        module = make(self.factory, self.arguments, self.seed)
         if self.weights is not None:
             torch_model.load_weights(module, Path(self.weights))
         return module.eval()

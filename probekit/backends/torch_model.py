@@ -1,13 +1,9 @@
-"""Building PyTorch modules: factories, checked weights, exported programs."""
+"""What a PyTorch module is read from and asked: checked weights, exported programs, its attributes and inputs."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,113 +15,10 @@ from torch import nn
 
 from probekit.backends.file_kinds import refuse_absent, refuse_what_is_no_model
 from probekit.components import ModelInput
-from probekit.errors import InputError, MachineError, Problem, listed, nearest
+from probekit.errors import InputError, Problem, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-
-def build(factory: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
-    """Call a factory with the random state of ``seed``; the state of the process is left alone.
-
-    Raises:
-        InputError: ``PK-M51`` there is no such factory, or it fails, or gives no module.
-        MachineError: ``PK-E01`` its library is not installed.
-    """
-    source, _, name = factory.rpartition(":")
-    if source == "torchvision":
-        make = _torchvision(name)
-    elif source == "timm":
-        make = _timm(name)
-    else:
-        make = _function(source, name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            module = make(**arguments)
-        except Exception as error:
-            what = f"the factory {name!r} raised {type(error).__name__}: {error}"
-            raise InputError(Problem("PK-M51", what, field="model.factory")) from error
-    if not isinstance(module, nn.Module):
-        what = f"the factory {name!r} gave {type(module).__name__!r}, not a torch.nn.Module"
-        raise InputError(Problem("PK-M51", what, field="model.factory"))
-    return module
-
-
-def _torchvision(name: str) -> Callable[..., Any]:
-    try:
-        import torchvision
-    except ImportError:
-        hint = "type: pip install 'probekit-platform[vision]'"
-        raise MachineError(Problem("PK-E01", "torchvision is not installed", hint, "model.factory")) from None
-    known = torchvision.models.list_models()
-    if name not in known:
-        raise InputError(Problem("PK-M51", f"torchvision has no model {name!r}", nearest(name, known), "model.factory"))
-    return lambda **arguments: torchvision.models.get_model(name, weights=None, **_no_download(name, arguments))
-
-
-def _no_download(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep detection and segmentation models from fetching the weights of their backbone."""
-    import torchvision
-
-    parameters = inspect.signature(torchvision.models.get_model_builder(name)).parameters
-    kept = {key: value for key, value in arguments.items() if not key.startswith(("weights", "pretrained"))}
-    return ({"weights_backbone": None} if "weights_backbone" in parameters else {}) | kept
-
-
-def _timm(name: str) -> Callable[..., Any]:
-    try:
-        import timm
-    except ImportError:
-        raise MachineError(
-            Problem("PK-E01", "timm is not installed", "type: pip install timm", "model.factory")
-        ) from None
-    known = timm.list_models()
-    if name not in known:
-        raise InputError(Problem("PK-M51", f"timm has no model {name!r}", nearest(name, known), "model.factory"))
-    return lambda **arguments: timm.create_model(name, **{**arguments, "pretrained": False})
-
-
-def _function(source: str, name: str) -> Callable[..., Any]:
-    try:
-        module = _module_of_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
-    except Exception as error:
-        what = f"{source!r} cannot be imported: {type(error).__name__}: {error}"
-        raise InputError(Problem("PK-M51", what, field="model.factory")) from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise InputError(
-            Problem("PK-M51", f"{source!r} has no function {name!r}", nearest(name, names), "model.factory")
-        )
-    made: Callable[..., Any] = found
-    return made
-
-
-def _module_of_file(path: Path) -> Any:
-    if not path.is_file():
-        names = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"no such file; {nearest(path.name, names, 'there')}")
-    name = f"probekit_factory_{hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - a .py file has a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def code_of(factory: str) -> bytes:
-    """Return the source of a factory's file or module, empty for a model out of a library's list."""
-    source, _, _ = factory.rpartition(":")
-    if not source.endswith(".py"):
-        found = None if source in {"torchvision", "timm"} else importlib.util.find_spec(source)
-        source = (found.origin if found is not None else None) or ""
-    return Path(source).read_bytes() if source.endswith(".py") else b""
+    from collections.abc import Iterable, Sequence
 
 
 def load_program(path: Path) -> tuple[nn.Module, tuple[ModelInput, ...]]:

@@ -13,6 +13,16 @@ from probekit.components.backend import (
     TapFunction,
     Wanted,
 )
+from probekit.components.control import (
+    CONTROL_TASK,
+    RANDOM_WEIGHTS,
+    REDUCTION_SEED,
+    SHUFFLED_LABELS,
+    Control,
+    LabelControl,
+    ModelControl,
+    is_control_task,
+)
 from probekit.components.data import Dataset, Examples, LabelFactor, Labels, Task, known_rows, row_digests
 from probekit.components.graph import LAYOUTS, Graph, ModelInput, Tap
 from probekit.components.probe import (
@@ -34,7 +44,11 @@ from probekit.sections import Component
 
 __all__ = [
     "BASE_CLASSES",
+    "CONTROL_TASK",
     "LAYOUTS",
+    "RANDOM_WEIGHTS",
+    "REDUCTION_SEED",
+    "SHUFFLED_LABELS",
     "Array",
     "ArrayMatrix",
     "Backend",
@@ -43,6 +57,7 @@ __all__ = [
     "CheckpointFiles",
     "Columns",
     "Component",
+    "Control",
     "Dataset",
     "DoesNotApplyError",
     "Examples",
@@ -57,10 +72,12 @@ __all__ = [
     "Graph",
     "InputBinding",
     "IntArray",
+    "LabelControl",
     "LabelFactor",
     "Labels",
     "LearnedReduction",
     "LinearMap",
+    "ModelControl",
     "ModelInput",
     "ModelOutput",
     "NamedCheckpoints",
@@ -74,10 +91,11 @@ __all__ = [
     "Target",
     "Task",
     "Wanted",
+    "is_control_task",
     "known_rows",
     "row_digests",
 ]
 
 BASE_CLASSES: dict[str, type[Component]] = {
-    base.category: base for base in (Backend, Dataset, LabelFactor, Reduction, Probe, Report)
+    base.category: base for base in (Backend, Dataset, LabelFactor, Reduction, Probe, Control, Report)
 }

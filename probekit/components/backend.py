@@ -212,6 +212,24 @@ class Backend(Component):
         what = f"a model of kind {self.kind!r} takes no checkpoints, got {path!r}"
         raise InputError(Problem("PK-M55", what, "name several models: models: {NAME: ...}", "model.checkpoints"))
 
+    def with_random_weights(self, seed: int) -> Backend:  # noqa: ARG002 - for who can draw
+        """Return the same architecture with weights that are drawn at random, for the control ``random_weights``.
+
+        The taps are the same, the fingerprint is another one, and the same seed gives the same weights. It has no
+        ``output`` and no ``checkpoints``. A spec is checked by calling this: nothing is built or read here.
+
+        Args:
+            seed: of the draw, 0 to 2**32 - 1.
+
+        Raises:
+            InputError: ``PK-M57``, nothing is known of how this kind of model draws its weights.
+        """
+        what = (
+            f"a model of kind {self.kind!r} cannot be made anew with random weights: nothing tells how they are drawn"
+        )
+        hint = "leave random_weights out, or name the models that can: models: [NAME]; kind torch with a factory can"
+        raise InputError(Problem("PK-M57", what, hint))
+
     def runtime(self) -> dict[str, Any]:
         """Return what ran, for the provenance: versions, provider or device, threads."""
         return {}

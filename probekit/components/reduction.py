@@ -34,6 +34,13 @@ class Reduction(Component):
             DoesNotApplyError: the reduction has no meaning for this shape and layout.
         """
 
+    def draws(self) -> dict[int, Reduction]:
+        """Return it under every seed that the spec asks for, by seed, itself first; nothing where it draws nothing.
+
+        Each draw has features of its own, from the same pass. Their probes tell how much an error owes to the draw.
+        """
+        return {}
+
 
 FittedReduction = Callable[[FloatArray], FloatArray]
 """A learned reduction after fitting: maps (rows, features) to (rows, fewer features).

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from probekit.data.splits import refuse_shared, split_examples
-from probekit.data.targets import make_targets, read_labels
+from probekit.data.targets import make_controls, make_targets, missing_columns, needed_columns, read_labels
 from probekit.errors import InputError, ProbekitWarning, Problem, listed, nearest
 from probekit.spec.splits import TEST, TRAIN, VALID
 
@@ -46,11 +46,12 @@ class Question:
         labels: of every factor, one entry of the codes a feature row.
         parts: the dataset's rows of each split.
         rows: the dataset's rows of any split, sorted; what features are made of.
-        targets: one per factor, counted in feature rows.
+        targets: the true labels of each factor, then the controls; counted in feature rows.
         owners: shape (feature rows,), the place of each row's example within ``rows``.
         positions: shape (feature rows,), each row's position in its example; None where rows are examples.
         places: the feature rows of each split.
         group: the column whose values are no independent evidence of each other; None: each example is by itself.
+        told: what each control says of itself, in the order of :attr:`controls`.
     """
 
     examples: Examples
@@ -62,6 +63,17 @@ class Question:
     positions: IntArray | None
     places: dict[str, IntArray]
     group: str | None = None
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def truths(self) -> list[Target]:
+        """The true labels of each factor."""
+        return [target for target in self.targets if target.control is None]
+
+    @property
+    def controls(self) -> list[Target]:
+        """The other labels of each factor, control by control and seed by seed."""
+        return [target for target in self.targets if target.control is not None]
 
     def column(self, name: str) -> Array:
         """Return a column of the dataset, one value a feature row."""
@@ -138,9 +150,23 @@ class Question:
             facts["counts"] = self._with_test(counts)
         return facts | {"baseline": self._with_test(self.baseline(target))}
 
+    def control_facts(self) -> list[dict[str, Any]]:
+        """Return what each control asks, for the provenance.
+
+        ``factor``, ``control`` and ``seed`` tell which it is, ``baseline`` is that of its labels. Of a control task
+        ``values`` counts those of the column, and ``seen`` is the share of a split's rows with a value out of train.
+        """
+        return [
+            {
+                "factor": target.factor, "control": target.control, "seed": target.seed, **told,
+                "baseline": self._with_test(self.baseline(target)),
+            }
+            for target, told in zip(self.controls, self.told, strict=True)
+        ]  # fmt: skip
+
     def _with_test(self, by_split: Mapping[str, T]) -> dict[str, T]:
-        """Return the values of all splits, and under ``test`` that of the first test split."""
-        return {**by_split, TEST: by_split[self.first_test()]}
+        """Return the values of all splits, and under ``test`` that of the first test split if none has that name."""
+        return {**by_split, **({} if TEST in by_split else {TEST: by_split[self.first_test()]})}
 
     def refuse_duplicates(self, digests: Sequence[bytes], *, allow: bool) -> None:
         """Refuse one content in two splits, and one content with two labels.
@@ -156,7 +182,7 @@ class Question:
         ids = self.examples.columns["id"][self.rows].astype(str)
         within = {split: np.searchsorted(self.rows, rows) for split, rows in self.parts.items()}
         refuse_shared(within, keys, "content", "PK-L10", allow=allow, names=ids)
-        for target in self.targets if self.positions is None else []:
+        for target in self.truths if self.positions is None else []:
             first: dict[bytes, int] = {}
             clashes = []
             for row in np.flatnonzero(target.known()).tolist():
@@ -215,14 +241,22 @@ class Asked:
         whole = self.rows[owners]
         labels = {name: replace(found, codes=found.codes[whole]) for name, found in self.labels.items()}
         late = {name: factor for name, factor in self.spec.labels.items() if name not in labels}
+        needed = {"id", *needed_columns(self.spec.controls)}
+        if late or not needed <= set(self.examples.columns):
+            assert positions is not None  # noqa: S101 - only then are columns read late
+            columns = self._columns_of_positions(whole, owners, positions)
+        else:
+            columns = {name: self.examples.columns[name][whole] for name in needed}
         if late:
-            assert positions is not None  # noqa: S101 - only then are labels read late
-            labels |= read_labels(late, self._columns_of_positions(whole, owners, positions))
+            labels |= read_labels(late, columns)
         labels = {name: labels[name] for name in self.spec.labels}
         every = np.arange(len(owners))
-        targets = make_targets(labels, places, every, self.spec.splits.seed)
+        truths = make_targets(labels, places, every, self.spec.splits.seed)
+        controls, told = make_controls(self.spec.controls, truths, places, columns)
         group = self.spec.rows.group or self.spec.splits.group
-        return Question(self.examples, labels, parts, self.rows, targets, owners, positions, places, group)
+        return Question(
+            self.examples, labels, parts, self.rows, truths + controls, owners, positions, places, group, told
+        )
 
     def _columns_of_positions(self, whole: IntArray, owners: IntArray, positions: IntArray) -> dict[str, Array]:
         """Return the columns of feature rows: the dataset's repeated, its (examples, positions) arrays read there."""
@@ -247,6 +281,10 @@ def ask(spec: Spec) -> Asked:
     if group is not None and group not in examples.columns:
         hint = nearest(group, examples.columns, "columns")
         raise InputError(Problem("PK-L16", f"no column {group!r}", hint, "rows.group"))
+    late = [] if spec.rows.per == "example" else ["position", *examples.input_names]
+    absent = missing_columns(spec.controls, [*examples.columns, *late])
+    if absent:
+        raise InputError(*absent)
     if spec.rows.per == "example":
         labels = read_labels(spec.labels, examples.columns)
     else:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probekit.components import IntArray, LabelFactor, Labels, Target
-from probekit.errors import InputError, ProbekitWarning, Problem, listed
+from probekit.components import IntArray, LabelControl, LabelFactor, Labels, Target, known_rows
+from probekit.errors import InputError, ProbekitWarning, Problem, listed, nearest
 from probekit.spec.splits import TRAIN, VALID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from probekit.components import Columns
+    from probekit.components import Array, Columns, Control
 
 
 def read_labels(factors: Mapping[str, LabelFactor], columns: Columns) -> dict[str, Labels]:
@@ -94,6 +94,83 @@ def make_targets(
     return targets
 
 
+def make_controls(
+    controls: Sequence[Control], truths: Sequence[Target], places: Mapping[str, IntArray], columns: Columns
+) -> tuple[list[Target], list[dict[str, Any]]]:
+    """Return what every probe is asked beside the true labels.
+
+    Args:
+        controls: the spec's section; only those that give other labels are asked for any.
+        truths: the true labels of each factor.
+        places: the feature rows of each split.
+        columns: ``id`` and those that the controls need, one value a feature row.
+
+    Returns:
+        a target for each control, factor and seed; what each control says of it, see ``Control.facts``.
+
+    Raises:
+        InputError: of all controls at once: ``PK-L16`` no such column, ``PK-L28`` a control that says nothing about a
+            factor.
+    """
+    problems = missing_columns(controls, columns)
+    if problems:
+        raise InputError(*problems)
+    targets: list[Target] = []
+    told: list[dict[str, Any]] = []
+    for number, control in _of_labels(controls):
+        name, place = control.control_name(), f"controls[{number}]"
+        for truth in truths:
+            if not control.is_for(truth.factor):
+                continue
+            known = truth.known()
+            parts = {split: rows[known[rows]] for split, rows in places.items()}
+            try:
+                for seed in control.all_seeds():
+                    codes = control.draw(truth, parts, columns, control.generator(truth.factor, seed))
+                    _refuse_unfit(codes, truth, parts, name)
+                    targets.append(replace(truth, codes=codes, control=name, seed=seed))
+                told += [control.facts(truth, parts, columns)] * control.seeds
+            except InputError as error:
+                problems += [replace(p, field=f"{place}.{p.field}".removesuffix(".")) for p in error.problems]
+    if problems:
+        raise InputError(*problems)
+    return targets, told
+
+
+def needed_columns(controls: Sequence[Control]) -> set[str]:
+    """Return the dataset's columns that controls read."""
+    return {name for _, control in _of_labels(controls) for name in control.needed_columns().values()}
+
+
+def missing_columns(controls: Sequence[Control], known: Iterable[str]) -> list[Problem]:
+    """Return a problem, ``PK-L16``, for every column that a control needs and that is not known."""
+    names = list(known)
+    return [
+        Problem("PK-L16", f"no column {name!r}", nearest(name, names, "columns"), f"controls[{number}].{key}")
+        for number, control in _of_labels(controls)
+        for key, name in control.needed_columns().items()
+        if name not in names
+    ]
+
+
+def _of_labels(controls: Sequence[Control]) -> list[tuple[int, LabelControl]]:
+    """Return the controls that give other labels, with their numbers."""
+    return [(number, control) for number, control in enumerate(controls) if isinstance(control, LabelControl)]
+
+
+def _refuse_unfit(codes: Array, truth: Target, parts: Mapping[str, IntArray], control: str) -> None:
+    """Refuse labels of a control that no probe can be fitted to or scored with."""
+    wrong = ""
+    if codes.shape != truth.codes.shape:
+        wrong = f"labels of shape {codes.shape}, the factor has {truth.codes.shape}"
+    elif not np.array_equal(known_rows(codes, truth.task), truth.known()):
+        wrong = "labels to other rows than those that have one"
+    elif truth.task == "classes" and not np.isin(codes[truth.known()], codes[parts[TRAIN]]).all():
+        wrong = "a class that no training row has"
+    if wrong:
+        raise InputError(Problem("PK-L28", f"{control!r} gives {truth.factor!r} {wrong}", "leave it out"))
+
+
 def _unseen_classes(field: str, labels: Labels, labelled: Mapping[str, IntArray]) -> list[Problem]:
     problems = []
     counts = {split: np.bincount(labels.codes[part], minlength=len(labels.classes)) for split, part in labelled.items()}
@@ -139,11 +216,16 @@ def _one_number(field: str, labels: Labels, labelled: Mapping[str, IntArray]) ->
             what = f"one number only in {where}: {numbers[0]:g} ({len(part)} examples); R² has no meaning there"
             problems.append(Problem("PK-L01", what, "take more examples, or leave the factor out", field))
     train = labels.codes[labelled[TRAIN]]
-    spread, size = float(train.std()), float(np.abs(train).max())
-    if not problems and size * np.finfo(np.float32).eps > _FINE * spread:
-        what = f"the training numbers reach {size:g} and deviate by {spread:.3g}, too little for float32"
+    if not problems and too_fine(train):
+        ends = f"reach {np.abs(train).max():g} and deviate by {train.std():.3g}"
+        what = f"the training numbers {ends}, too little for float32"
         problems.append(Problem("PK-L26", what, "subtract a constant in the column", field))
     return problems
+
+
+def too_fine(numbers: Array) -> bool:
+    """Return whether numbers, shape (rows,), differ by less than what float32 tells apart."""
+    return bool(np.abs(numbers).max() * np.finfo(np.float32).eps > _FINE * numbers.std())
 
 
 _FINE = 1e-3

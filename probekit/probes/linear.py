@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from probekit.components import FeatureMatrix, Target
 
+LEAST, MOST = 1e-12, 1e12
+"""The λ that a spec may name."""
 _AUTO_PATH = "1, 0.1, 0.01, 0.001, 0.0001, 1e-05"
 
 
@@ -69,8 +71,8 @@ class LinearProbe(Probe):
     @classmethod
     def _positive(cls, penalty: str | float | list[float]) -> str | float | list[float]:
         values = penalty if isinstance(penalty, list) else [penalty]
-        if not values or any(not isinstance(value, str) and not 1e-12 <= value <= 1e12 for value in values):
-            raise fault("PK-Y30", f"λ must lie between 1e-12 and 1e12, got {penalty}")
+        if not values or any(not isinstance(value, str) and not LEAST <= value <= MOST for value in values):
+            raise fault("PK-Y30", f"λ must lie between {LEAST:g} and {MOST:g}, got {penalty}")
         return penalty
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Scores of predictions: of classes and of yes/no labels smaller is better, of a number a larger R²."""
+"""Scores of predictions: errors and losses, of which less is better, and AUROC and R², of which more is."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 
 PRIMARY: dict[Task, str] = {"classes": "error", "multilabel": "error", "number": "r2"}
 """The metric that a probe is judged by."""
-
-NO_FEATURES: dict[Task, str] = {
-    "classes": "the commonest class", "multilabel": "each label's commoner answer", "number": "the mean number",
-}  # fmt: skip
-"""What is always said by who knows the training labels and no features."""
 
 
 def error_rate(logits: FloatArray, codes: IntArray) -> float:
@@ -43,6 +38,22 @@ def balanced_error(predicted: IntArray, codes: IntArray) -> float:
     counts = np.bincount(codes)
     rates = np.bincount(codes, weights=wrong)[counts > 0] / counts[counts > 0]
     return float(rates.mean())
+
+
+def auroc(scores: Array, codes: IntArray) -> float | None:
+    """Return the area under the ROC curve, None where one of the two answers is missing.
+
+    It is the share of pairs of a yes and a no in which the yes has the higher score, a tie being one half (Hanley and
+    McNeil 1982, Radiology 143, 29).
+
+    Args:
+        scores: shape (rows,), higher for yes.
+        codes: shape (rows,), 1 for yes, 0 for no.
+    """
+    values, place = np.unique(scores, return_inverse=True)
+    no, yes = (np.bincount(place.ravel()[codes == answer], minlength=len(values)) for answer in (0, 1))
+    pairs = float(no.sum()) * float(yes.sum())
+    return float((yes * (np.cumsum(no) - no / 2)).sum() / pairs) if pairs else None
 
 
 def losses(logits: FloatArray, codes: IntArray) -> Array:
@@ -73,8 +84,9 @@ def score_labels(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Return the scores over all yes/no labels, and those of each by its name.
 
-    ``error``, ``balanced_error`` and ``cross_entropy`` (nats) are means over the labels; ``subset_error`` is the share
-    of rows with any wrong answer.
+    ``error``, ``balanced_error``, ``auroc`` and ``cross_entropy`` (nats) are means over the labels; ``subset_error`` is
+    the share of rows with any wrong answer. A label with one answer only in ``codes`` has no ``auroc``; the mean is
+    over those that have one.
 
     Args:
         logits: of yes, shape (rows, labels); the answer is yes above 0.
@@ -83,16 +95,17 @@ def score_labels(
     """
     answers = (logits > 0).astype(np.int64)
     wrong, nats = answers != codes, yes_no_losses(logits, codes)
-    by_label = {
-        name: {
+    by_label = {}
+    for index, name in enumerate(labels):
+        area = auroc(logits[:, index], codes[:, index])
+        by_label[name] = {
             "error": float(wrong[:, index].mean()),
             "balanced_error": balanced_error(answers[:, index], codes[:, index]),
+            **({} if area is None else {"auroc": area}),
             "cross_entropy": float(nats[:, index].mean()),
         }
-        for index, name in enumerate(labels)
-    }
-    metrics = next(iter(by_label.values()))
-    scores = {metric: float(np.mean([one[metric] for one in by_label.values()])) for metric in metrics}
+    metrics = dict.fromkeys(metric for one in by_label.values() for metric in one)
+    scores = {metric: float(np.mean([one[metric] for one in by_label.values() if metric in one])) for metric in metrics}
     return {**scores, "subset_error": float(wrong.any(axis=1).mean())}, by_label
 
 
@@ -115,8 +128,13 @@ def score_numbers(predicted: Array, numbers: Array) -> dict[str, float]:
     }
 
 
+def two_class_scores(logits: FloatArray) -> Array:
+    """Return what orders rows from the first of two classes to the second, float64, shape (rows,)."""
+    return logits[:, 1].astype(np.float64) - logits[:, 0]
+
+
 def score_all(logits: FloatArray, codes: IntArray, *, distribution: bool = True) -> dict[str, float]:
-    """Return every metric by name: top-5 error where there are more than five classes.
+    """Return every metric by name: AUROC of two classes that both occur, top-5 error of more than five.
 
     Args:
         logits: shape (rows, classes).
@@ -124,6 +142,8 @@ def score_all(logits: FloatArray, codes: IntArray, *, distribution: bool = True)
         distribution: whether the logits' softmax is a predicted distribution, so that cross-entropy means something.
     """
     scores = {"error": error_rate(logits, codes), "balanced_error": balanced_error(logits.argmax(axis=1), codes)}
+    if logits.shape[1] == 2 and (area := auroc(two_class_scores(logits), codes)) is not None:
+        scores["auroc"] = area
     if logits.shape[1] > 5:
         scores["top5_error"] = top_error(logits, codes)
     if distribution:

@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from probekit.components import DoesNotApplyError, LearnedReduction, Wanted
+from probekit.components import REDUCTION_SEED, DoesNotApplyError, LearnedReduction, Wanted
 from probekit.errors import Problem, SpecError
 from probekit.reductions.data_free import FlattenReduction, position_axes
 from probekit.spec.rows import Rows
-from probekit.steps import BatchFirst, Positions, program_shape
+from probekit.steps import BatchFirst, Positions, program_digest, program_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from probekit.components import Reduction, Tap
+    from probekit.components import Reduction, Tap, Target
     from probekit.steps import Program
     from probekit.taps import ChosenTap
 
@@ -33,6 +33,10 @@ class FeatureSet:
         reduction: the reduction's name in the spec, ``flatten`` where the spec's did not apply.
         raw: values of the activation per feature row; an axis whose size changes counts as one.
         learned: what is fitted on these features afterwards, if anything.
+        control: the control that the probes on these features belong to; None for the features of the model as it is,
+            under the reduction's own seed.
+        seed: of the control's draw.
+        factors: the label factors that the control is made for; None: all of them.
     """
 
     wanted: Wanted
@@ -40,6 +44,20 @@ class FeatureSet:
     reduction: str
     raw: int
     learned: LearnedReduction | None = None
+    control: str | None = None
+    seed: int = 0
+    factors: tuple[str, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """What messages call it: ``TAP (REDUCTION)``, with the seed where it is not the reduction's first."""
+        return f"{self.label} ({self.reduction}{f', seed {self.seed}' if self.control == REDUCTION_SEED else ''})"
+
+    def asks(self, target: Target) -> bool:
+        """Return whether probes of a target are fitted to these features: of a control only those of true labels."""
+        if self.control is None:
+            return True
+        return target.control is None and (self.factors is None or target.factor in self.factors)
 
     @property
     def tap(self) -> Tap:
@@ -80,7 +98,7 @@ def assign_reductions(
         refusals: list[str] = []
         for name in chosen.reductions or reductions:
             try:
-                found.append(_feature_set(chosen, name, reductions[name], leading, seen))
+                found += _feature_sets(chosen, name, reductions[name], leading, seen)
             except DoesNotApplyError as refusal:
                 refusals.append(f"{name!r}: {refusal}")
         if refusals and named:
@@ -119,6 +137,19 @@ def _leading(tap: Tap, rows: Rows) -> tuple[Program, Tap]:
     shape = tuple(size for axis, size in enumerate(tap.shape, start=1) if axis not in axes)
     layout = "".join(letter for axis, letter in enumerate(tap.layout) if axis not in axes)
     return (*steps, Positions(axes, rows.mask)), replace(tap, shape=shape, layout=layout)
+
+
+def _feature_sets(chosen: ChosenTap, name: str, reduction: Reduction, leading: Program, seen: Tap) -> list[FeatureSet]:
+    """Return the features under a reduction, then under its other seeds, as far as these give others."""
+    found = [_feature_set(chosen, name, reduction, leading, seen)]
+    known = {program_digest(found[0].wanted.program)}
+    for seed, one in list(reduction.draws().items())[1:]:
+        made = _feature_set(chosen, name, one, leading, seen)
+        digest = program_digest(made.wanted.program)
+        if digest not in known:
+            known.add(digest)
+            found.append(replace(made, control=REDUCTION_SEED, seed=seed))
+    return found
 
 
 def _feature_set(chosen: ChosenTap, name: str, reduction: Reduction, leading: Program, seen: Tap) -> FeatureSet:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from probekit.components import DoesNotApplyError, Reduction, Tap
 from probekit.hookspecs import hookimpl
-from probekit.sections import fault
+from probekit.sections import fault, runtime_option
 from probekit.steps import Flatten, Last, MatMul, Max, Mean, Program, Select, Std, Step, Take
 
 _POSITIONS = "DHWT"
@@ -112,12 +112,27 @@ class SelectReduction(Reduction):
         return (*steps, Flatten())
 
 
-class SubsetReduction(Reduction):
+class _Drawn(Reduction):
+    """A reduction that draws at random, once or under several seeds."""
+
+    seed: int = Field(0, ge=0, description="of the draw")
+    seeds: int = runtime_option(
+        1,
+        "how often it is drawn, under `seed` and those that follow; the report has the spread of the error over them",
+        ge=1,
+        le=100,
+    )
+
+    def draws(self) -> dict[int, Reduction]:
+        """Return it under each seed."""
+        return {seed: self.model_copy(update={"seed": seed}) for seed in range(self.seed, self.seed + self.seeds)}
+
+
+class SubsetReduction(_Drawn):
     """Random features, always the same ones for the same seed and size (paper, sections 3.4 and 4.2)."""
 
     kind: Literal["subset"] = "subset"
     features: int = Field(1000, ge=1, description="how many; a tap that has fewer keeps all")
-    seed: int = Field(0, ge=0, description="of the draw")
 
     def program(self, tap: Tap) -> Program:
         """(batch, ...) to (batch, features)."""
@@ -128,12 +143,11 @@ class SubsetReduction(Reduction):
         return (Flatten(), Take(np.sort(indices).astype(np.int64)))
 
 
-class ProjectReduction(Reduction):
+class ProjectReduction(_Drawn):
     """A Gaussian random projection with entries of variance 1 ÷ features, which keeps distances on average."""
 
     kind: Literal["project"] = "project"
     features: int = Field(256, ge=1, description="how many")
-    seed: int = Field(0, ge=0, description="of the draw")
 
     def program(self, tap: Tap) -> Program:
         """(batch, ...) to (batch, features)."""

@@ -39,6 +39,11 @@ class PcaReduction(LearnedReduction):
         """The program of ``of``."""
         return (self.of or FlattenReduction()).program(tap)
 
+    def draws(self) -> dict[int, Reduction]:
+        """Return it of each draw of ``of``."""
+        draws = {} if self.of is None else self.of.draws()
+        return {seed: self.model_copy(update={"of": one}) for seed, one in draws.items()}
+
     def fit(self, features: FloatArray) -> FittedReduction:
         """Fit on (training rows, features).
 

@@ -6,8 +6,10 @@ import csv
 import io
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from probekit.components import Report
+from probekit.components import Report, is_control_task
 from probekit.hookspecs import hookimpl
+from probekit.mistakes import inert
+from probekit.report.controls import control_cells, place_of
 from probekit.report.page import path_text
 from probekit.results import ProbeIdentity
 
@@ -29,6 +31,10 @@ class CsvReport(Report):
         splits = list(dict.fromkeys(split for p in result.probes for split in p.rows))
         ranges = sorted({(metric, split) for p in result.probes for metric, by in p.intervals.items() for split in by})
         labels = list(dict.fromkeys(name for p in result.probes for name in p.by_label))
+        told = (one.intervals.get("error", {}) for p in result.probes for one in p.by_label.values())
+        tests = list(dict.fromkeys(split for by_split in told for split in by_split))
+        tasks = list(dict.fromkeys(p.control for p in result.probes if p.control and is_control_task(p.control)))
+        beside = control_cells(result.probes)
         identity = list(ProbeIdentity.model_fields)
         numbers = ["penalty", "features_raw", "features_used", "seconds"]
         fit = ["grown", "end", "heads", "passes", "preconditioner", "device", "streamed", "reason"]
@@ -43,11 +49,13 @@ class CsvReport(Report):
             "primary",
             *(f"{metric}.{split}.{end}" for metric, split in ranges for end in ("low", "high")),
             *(f"{value}.{name}" for name in labels for value in (*(f"error.{split}" for split in splits), "penalty")),
+            *(f"error.{split}.{name}.{end}" for name in labels for split in tests for end in ("low", "high")),
             "fit.path",
             *(f"fit.{name}" for name in fit),
             "fit.notes",
+            *(f"selectivity.{name}" for name in tasks),
         ]
-        writer.writerow([_inert(cell) for cell in header])
+        writer.writerow(map(inert, header))
         for p in result.probes:
             cells = [getattr(p, name) for name in identity]
             cells += [p.scores.get(metric, {}).get(split) for metric, split in metrics]
@@ -60,15 +68,16 @@ class CsvReport(Report):
             for name in labels:
                 label = p.by_label.get(name)
                 cells += [label and label.scores["error"].get(split) for split in splits] + [label and label.penalty]
+            for name in labels:
+                found = p.by_label[name].intervals.get("error", {}) if name in p.by_label else {}
+                cells += [getattr(found.get(split), end, None) for split in tests for end in ("low", "high")]
             cells += ["" if p.fit is None else path_text(p.fit.path)]
             cells += [None if p.fit is None else getattr(p.fit, name) for name in fit]
             cells += ["" if p.fit is None else "; ".join(p.fit.notes)]
-            writer.writerow([_inert(cell) for cell in cells])
+            selectivity = {one.name: one.selectivity for one in beside.get(place_of(p), []) if p.control is None}
+            cells += [selectivity.get(name) for name in tasks]
+            writer.writerow(map(inert, cells))
         return stream.getvalue()
-
-
-def _inert(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 class JsonReport(Report):

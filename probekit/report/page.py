@@ -6,10 +6,15 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from probekit.results import headline
+from probekit.findings.wording import WITHOUT_FEATURES, counted, interval_text, shown
+from probekit.report.controls import control_cells, place_of
+from probekit.results import ProbeResult, headline
 
 if TYPE_CHECKING:
-    from probekit.results import IntervalRecord, ModelResult, PathPointRecord, ProbeResult, RunResult
+    from collections.abc import Mapping
+
+    from probekit.report.controls import ControlCell, ProbePlace
+    from probekit.results import IntervalRecord, ModelResult, PathPointRecord, RunResult
 
 BINS = 11
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]")
@@ -17,9 +22,10 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 
 @dataclass(frozen=True)
 class LabelCell:
-    """One yes/no label of a probe: its test error, its λ, and its colour as in :class:`Row`."""
+    """One yes/no label of a probe: its test error with its interval, its λ, and its colour as in :class:`Row`."""
 
     error: float
+    interval: IntervalRecord | None
     penalty: float | None
     bin: int
 
@@ -36,6 +42,7 @@ class Row:
         best: it is the best of its table on valid.
         interval: of the metric on test, None where there is none.
         labels: of yes/no labels: each one's cell.
+        controls: what probes of this kind reach here on the factor's controls, in the order of the table's.
     """
 
     probe: ProbeResult
@@ -45,11 +52,17 @@ class Row:
     best: bool
     interval: IntervalRecord | None
     labels: list[LabelCell]
+    controls: list[ControlCell]
+
+    @property
+    def selectivity(self) -> float | None:
+        """That of the first control task, None where there is none."""
+        return next((cell.selectivity for cell in self.controls if cell.selectivity is not None), None)
 
 
 @dataclass(frozen=True)
 class Table:
-    """All probes of one model, factor, probe kind and reduction grid, in depth order.
+    """All probes for the true labels of one model, factor, probe kind and reduction grid, in depth order.
 
     Args:
         title: what tells this table from the others; empty when it is the only one.
@@ -60,6 +73,7 @@ class Table:
         always: what that always says.
         labels: of yes/no labels: their names and the baseline of each.
         tested: labelled feature rows of the test split.
+        controls: names of the factor's controls.
         own: the model's own result, None when there is none.
         verdict: one sentence made from the numbers.
     """
@@ -72,6 +86,7 @@ class Table:
     always: str
     labels: list[tuple[str, float]]
     tested: int
+    controls: list[str]
     own: ModelResult | None
     verdict: str
 
@@ -91,19 +106,7 @@ def percent(share: float) -> str:
     >>> percent(0.0123)
     '1.2 %'
     """
-    return f"{100 * share:.1f} %"
-
-
-def shown(value: float, metric: str) -> str:
-    """Return a value of a primary metric: a share as %, R² with three decimals.
-
-    >>> shown(0.0123, "error"), shown(0.98765, "r2"), shown(-1234.5, "r2")
-    ('1.2 %', '0.988', '-1.23e+03')
-    """
-    if metric == "error":
-        return percent(value)
-    text = f"{value:.3f}" if value > -100 else f"{value:.3g}"
-    return text.removeprefix("-") if text == "-0.000" else text
+    return shown(share, "error")
 
 
 def shown_range(interval: IntervalRecord, metric: str) -> str:
@@ -114,6 +117,26 @@ def shown_range(interval: IntervalRecord, metric: str) -> str:
     '0.500 to 0.750'
     """
     return f"{shown(interval.low, metric)} to {shown(interval.high, metric)}"
+
+
+def plain_range(interval: IntervalRecord, metric: str) -> str:
+    """Return an interval as text without its unit, for beside a value that has it.
+
+    >>> from probekit.results import IntervalRecord
+    >>> plain_range(IntervalRecord(low=0.05, high=0.075, kind="wilson", over="examples", n=9), "error")
+    '5.0 to 7.5'
+    """
+    return shown_range(interval, metric).replace(" %", "")
+
+
+def shown_difference(value: float, metric: str) -> str:
+    """Return a difference of a primary metric with its sign: of shares in percentage points.
+
+    >>> shown_difference(0.123, "error"), shown_difference(-0.5, "r2"), shown_difference(-0.0001, "error")
+    ('+12.3 pp', '-0.500', '+0.0 pp')
+    """
+    # Adding 0.0 takes the sign from a rounded zero.
+    return f"{round(100 * value, 1) + 0.0:+.1f} pp" if metric == "error" else f"{round(value, 3) + 0.0:+.3f}"
 
 
 def path_text(path: list[PathPointRecord]) -> str:
@@ -132,25 +155,30 @@ def path_text(path: list[PathPointRecord]) -> str:
 
 
 def tables(result: RunResult) -> list[Table]:
-    """Return one table per model, checkpoint, factor, control and probe, in the order of the result."""
-    groups: dict[tuple[str, str | None, str, str, str | None], list[ProbeResult]] = {}
+    """Return one table per model, checkpoint, factor and probe, in the order of the result.
+
+    Controls stand beside the probes that they control, and have no tables of their own.
+    """
+    groups: dict[tuple[str, str | None, str, str], list[ProbeResult]] = {}
     for probe in result.probes:
-        key = (probe.model, probe.checkpoint, probe.factor, probe.probe, probe.control)
-        groups.setdefault(key, []).append(probe)
-    several = [len({key[part] for key in groups}) > 1 for part in range(5)]
+        if probe.control is None:
+            groups.setdefault((probe.model, probe.checkpoint, probe.factor, probe.probe), []).append(probe)
+    several = [len({key[part] for key in groups}) > 1 for part in range(4)]
+    cells = control_cells(result.probes)
     made = []
     for key, probes in groups.items():
         title = " · ".join(str(part) for part, shown in zip(key, several, strict=True) if shown and part is not None)
-        made.append(_table(result, title, probes))
+        made.append(_table(result, title, probes, cells))
     return made
 
 
-def _table(result: RunResult, title: str, probes: list[ProbeResult]) -> Table:
+def _table(
+    result: RunResult, title: str, probes: list[ProbeResult], controls: Mapping[ProbePlace, list[ControlCell]]
+) -> Table:
     factor, metric = probes[0].factor, probes[0].primary
     baseline = result.baseline(factor)
     ranked = [probe for probe in probes if probe.certificate.status != "missed"]
-    sign = -1 if metric == "r2" else 1
-    best = min(ranked, key=lambda probe: sign * probe.headline()["valid"], default=None)
+    best = min(ranked, key=ProbeResult.on_valid, default=None)
     by_label = result.label_baselines(factor)
     rows = []
     for probe in probes:
@@ -158,24 +186,20 @@ def _table(result: RunResult, title: str, probes: list[ProbeResult]) -> Table:
         share = _share(scores["test"], baseline, metric)
         cells = []
         for name, chance in by_label.items():
-            error = headline(probe.by_label[name].scores["error"])["test"]
-            cells.append(LabelCell(error, probe.by_label[name].penalty, _bin(_share(error, chance, metric))))
-        rows.append(Row(probe, scores, share, _bin(share), probe is best, probe.interval(), cells))
+            label = probe.by_label[name]
+            error = headline(label.scores["error"])["test"]
+            cells.append(LabelCell(error, label.interval(), label.penalty, _bin(_share(error, chance, metric))))
+        beside = controls.get(place_of(probe), [])
+        rows.append(Row(probe, scores, share, _bin(share), probe is best, probe.interval(), cells, beside))
     whose = (probes[0].model, probes[0].checkpoint, factor)
     own = next((one for one in result.model if (one.model, one.checkpoint, one.factor) == whose), None)
-    always = _ALWAYS[probes[0].task]
+    always = WITHOUT_FEATURES[probes[0].task]
+    names = list(dict.fromkeys(cell.name for row in rows for cell in row.controls))
     table = Table(
-        title, factor, metric, rows, baseline, always, list(by_label.items()), result.test_rows(factor), own, ""
+        title, factor, metric, rows, baseline, always, list(by_label.items()), result.test_rows(factor), names, own, ""
     )
     several = len({probe.reduction for probe in probes}) > 1
     return replace(table, verdict=_verdict(table, best, result.unit(), several=several))
-
-
-_ALWAYS = {
-    "classes": "always saying the commonest class",
-    "multilabel": "always giving each label's commoner answer",
-    "number": "always saying the mean",
-}
 
 
 def _share(value: float, baseline: float, metric: str) -> float:
@@ -194,15 +218,16 @@ def _verdict(table: Table, best: ProbeResult | None, unit: str, *, several: bool
         return "No probe reached its optimum, so none is ranked."
     metric, test = table.metric, best.headline()["test"]
     place = f"{best.tap} ({best.reduction})" if several else best.tap
-    rows = f"{table.tested:,} test {unit}"
+    rows, interval = f"{table.tested:,} test {unit}", best.interval()
+    sure = "" if interval is None else f" ({interval_text(interval, metric, table.tested)})"
     if metric == "r2":
-        interval = best.interval()
-        sure = "" if interval is None else f" ({100 * interval.level:g} % interval {shown_range(interval, metric)})"
         reached = f"R² {shown(test, metric)}{sure} on {rows}"
     elif best.task == "multilabel":
-        reached = f"{shown(test, metric)} of the answers for {rows} wrong, over {len(table.labels)} labels"
+        reached = (
+            f"{shown(test, metric)} of the answers for {rows} wrong{sure}, over {counted(len(table.labels), 'label')}"
+        )
     else:
-        reached = f"{shown(test, metric)} of {rows} wrong"
+        reached = f"{shown(test, metric)} of {rows} wrong{sure}"
     chance = f"{table.always} gives {shown(table.baseline, metric)}"
     if not best.beats(table.baseline):
         chosen = f"the one chosen on valid, at {place}, {reached}"

@@ -24,7 +24,7 @@ def check_tree(tree: Tree, where: Callable[[Path], str]) -> list[Found]:
         tree: the spec, without defaults.
         where: says in which line a path stands.
     """
-    return [*_singular(tree), *_factors(tree), *_reductions(tree), *_tap_ids(tree, where)]
+    return [*_singular(tree), *_factors(tree), *_controls(tree), *_reductions(tree), *_tap_ids(tree, where)]
 
 
 def _singular(tree: Tree) -> Iterator[Found]:
@@ -89,6 +89,26 @@ def _classes_of_a_number(tree: Tree, path: Path, name: str) -> Iterator[Found]:
 def _without(factors: Tree, *kinds: str) -> str:
     fit = [name for name, one in factors.items() if isinstance(one, dict) and one.get("kind") not in kinds]
     return f"name another factor: {listed(fit)}, or leave the key out" if fit else "leave the key out"
+
+
+def _controls(tree: Tree) -> Iterator[Found]:
+    controls, factors = tree.get("controls"), tree.get("labels")
+    if not isinstance(controls, list) or not isinstance(factors, dict):
+        return
+    for number, control in enumerate(controls):
+        names = control.get("factors") if isinstance(control, dict) else None
+        for position, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and name not in factors:
+                hint = f"{nearest(name, factors)} (in 'labels')"
+                yield found(("controls", number, "factors", position), "PK-Y26", f"no label factor {name!r}", hint)
+    several = tree.get("models")
+    models = list(several) if isinstance(several, dict) else ["default"]
+    for number, control in enumerate(controls):
+        names = control.get("models") if isinstance(control, dict) else None
+        for position, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and name not in models:
+                hint = f"{nearest(name, models)} (in 'models')"
+                yield found(("controls", number, "models", position), "PK-Y26", f"no model {name!r}", hint)
 
 
 def _reductions(tree: Tree) -> Iterator[Found]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from probekit.components import Backend, Dataset, LabelFactor, Probe, Reduction, Report
-from probekit.errors import described
+from probekit.components import Backend, Control, Dataset, LabelFactor, ModelControl, Probe, Reduction, Report
+from probekit.errors import InputError, described
 from probekit.sections import Component, Name, Pluggable, Section, fault, faults_below
 from probekit.spec.rows import Rows, Size, Store
 from probekit.spec.splits import Splits
@@ -20,6 +20,7 @@ AnyDataset = Annotated[Dataset, Pluggable("dataset")]
 AnyFactor = Annotated[LabelFactor, Pluggable("factor")]
 AnyReduction = Annotated[Reduction, Pluggable("reduction")]
 AnyProbe = Annotated[Probe, Pluggable("probe")]
+AnyControl = Annotated[Control, Pluggable("control", bare=True)]
 AnyReport = Annotated[Report, Pluggable("report", bare=True)]
 
 T = TypeVar("T")
@@ -95,6 +96,11 @@ class Spec(Section):
     splits: Splits = Field(default_factory=Splits, description="which examples are fitted on and reported on")
     probe: AnyProbe | None = Field(None, description="short for ``probes: {default: ...}``")
     probes: dict[Name, AnyProbe] | None = Field(None, min_length=1, description="several probes by name")
+    controls: list[AnyControl] = Field(
+        default_factory=list,
+        description="other labels for the same rows, or another model, which tell what a probe's error is worth; "
+        "default: none",
+    )
     reports: list[AnyReport] = Field(description="views of the result")
     store: Store = Field(default_factory=Store, description="where features are kept")
     memory: Size | None = Field(
@@ -114,6 +120,49 @@ class Spec(Section):
             what = f"written for version {value} of the format; this is probekit {__version__}, which reads version 1"
             raise fault("PK-Y32", what, "type: pip install --upgrade probekit-platform")
         return value
+
+    @model_validator(mode="after")
+    def _no_control_twice(self) -> Spec:
+        first: dict[tuple[str, str, int, str], int] = {}
+        faults = []
+        for number, control in enumerate(self.controls):
+            name = control.control_name()
+            own = control.models if isinstance(control, ModelControl) else None
+            asked = [
+                (name, factor, seed, model)
+                for factor in control.factors or self.labels
+                for seed in control.all_seeds()
+                for model in own or self.named_models() or [""]
+            ]
+            twice = next((one for one in asked if one in first), None)
+            if twice is not None:
+                what = f"{name!r} with seed {twice[2]} for {twice[1]!r} stands twice, first in controls[{first[twice]}]"
+                faults.append((("controls", number), fault("PK-Y27", what, "give one of them another seed")))
+            for one in asked:
+                first.setdefault(one, number)
+        if faults:
+            raise faults_below(*faults)
+        return self
+
+    @model_validator(mode="after")
+    def _models_have_twins(self) -> Spec:
+        faults = []
+        for number, control in enumerate(self.controls):
+            if not isinstance(control, ModelControl):
+                continue
+            for name, backend in self.named_models().items():
+                try:
+                    if control.is_of(name):
+                        control.twin(backend, control.seed)
+                except InputError as error:
+                    whose = f"model {name!r}: " if self.models else ""
+                    faults += [
+                        (("controls", number), fault(one.code, f"{whose}{one.what}", one.hint))
+                        for one in error.problems
+                    ]
+        if faults:
+            raise faults_below(*faults)
+        return self
 
     def named_models(self) -> dict[str, Backend]:
         """Return the models by name, whichever key gave them."""
@@ -138,6 +187,7 @@ class Spec(Section):
         ]
         for key, components, single in groups:
             found |= {(key,) if single else (f"{key}s", name): component for name, component in components.items()}
+        found |= {("controls", str(number)): control for number, control in enumerate(self.controls)}
         found |= {("reports", str(number)): report for number, report in enumerate(self.reports)}
         for path, component in list(found.items()):
             found |= _nested(path, component)
@@ -151,10 +201,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """What an absent section stands for, in the spec's own terms; kinds are looked up like written ones."""
 
-NOT_BUILT_YET = {
-    "controls": "control tasks and shuffled labels",
-    "plugins": "required plugins",
-}
+NOT_BUILT_YET = {"plugins": "required plugins"}
 """Keys of the design that a later version brings; a spec that gives one is told so."""
 
 

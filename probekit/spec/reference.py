@@ -20,6 +20,7 @@ _TITLES = {
     "factor": "Label factors (`labels`)",
     "reduction": "Reductions (`reduction`)",
     "probe": "Probes (`probe`)",
+    "control": "Controls (`controls`)",
     "report": "Reports (`reports`)",
 }
 _SECTIONS = {
@@ -56,8 +57,9 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
             definitions[name] = _referring(own, renamed)
             references.append({"$ref": f"#/$defs/{name}"})
         definitions[category] = {"oneOf": references}
-    bare = {"enum": plugins.kinds("report"), "description": "short for {kind: NAME}"}
-    definitions["report"]["oneOf"].append(bare)
+    for category in ("control", "report"):
+        short = [kind for kind in plugins.kinds(category) if definitions[f"{category}.{kind}"]["required"] == ["kind"]]
+        definitions[category]["oneOf"].append({"enum": short, "description": "short for {kind: NAME}"})
     definitions["TapEntry"]["anyOf"] = [{"required": ["match"]}, {"required": ["op"]}]
     for name in ("TapEntry", "Store"):
         definitions[name] = {"anyOf": [{"type": "string"}, definitions[name]]}

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from probekit.backends.torch_model import build, code_of, forward_inputs, load_program, load_weights
+from probekit.backends.torch_factories import build, code_of
+from probekit.backends.torch_model import forward_inputs, load_program, load_weights
 from probekit.backends.torch_run import call
 from probekit.components import ModelInput
 from probekit.errors import MachineError

@@ -19,6 +19,7 @@ from probekit.data.arrays import ArraysDataset, DigitsDataset
 from probekit.data.factors import BinsFactor, ColumnFactor, GroupFactor
 from probekit.data.question import Asked, Question, ask
 from probekit.errors import InputError, ProbekitWarning, Problem
+from probekit.results import GraphRecord, RunResult
 from probekit.spec import Spec
 from probekit.spec.rows import Rows
 from probekit.spec.splits import ShareOf, Splits
@@ -144,6 +145,20 @@ def test_the_facts_of_labels_are_counts_by_split() -> None:
         "counts": {**expected, "test": expected["one"]},
         "baseline": pytest.approx({**errors, "test": errors["one"]}),
     }
+
+
+def test_a_later_test_split_of_the_name_test_keeps_its_own_facts() -> None:
+    asked = question("x" * 10, "ababbbaaab", train=[0, 1], valid=[2, 3], easy=[4, 5, 6], test=[7, 8, 9])
+    facts = asked.label_facts(asked.targets[0])
+    assert facts["rows"] == {"train": 2, "valid": 2, "easy": 3, "test": 3}
+    assert facts["counts"] == {"train": [1, 1], "valid": [1, 1], "easy": [1, 2], "test": [2, 1]}
+    assert facts["baseline"] == pytest.approx({"train": 1 / 2, "valid": 1 / 2, "easy": 2 / 3, "test": 1 / 3})
+    made = RunResult(
+        name="n", probes=[], model=[], graph=GraphRecord(taps=[], edges=[]), provenance={"labels": {"class": facts}}
+    )
+    assert made.baseline("class") == facts["baseline"]["easy"]
+    assert made.baseline("class", "test") == pytest.approx(1 / 3)
+    assert made.test_rows("class") == 3
 
 
 # --- L10: one content in two splits

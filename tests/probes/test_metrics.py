@@ -11,11 +11,13 @@ from sklearn.metrics import (
     log_loss,
     mean_absolute_error,
     r2_score,
+    roc_auc_score,
     root_mean_squared_error,
     top_k_accuracy_score,
 )
 
 from probekit.probes.metrics import (
+    auroc,
     balanced_error,
     cross_entropy,
     error_rate,
@@ -84,13 +86,53 @@ def test_every_metric_of_yes_no_labels_is_scikit_learns(seed, labels, rows):
             {
                 "error": 1 - accuracy_score(codes[:, index], answers),
                 "balanced_error": 1 - balanced_accuracy_score(codes[:, index], answers),
+                "auroc": roc_auc_score(codes[:, index], logits[:, index]),
                 "cross_entropy": log_loss(codes[:, index], yes[:, index]),
             }
         )
     assert scores["error"] == pytest.approx(hamming_loss(codes, logits > 0))
     assert scores["subset_error"] == pytest.approx(1 - accuracy_score(codes, logits > 0))
-    for metric in ("balanced_error", "cross_entropy"):
+    for metric in ("balanced_error", "auroc", "cross_entropy"):
         assert scores[metric] == pytest.approx(np.mean([one[metric] for one in by_label.values()]))
+
+
+def test_a_label_with_one_answer_only_has_no_auroc_and_is_left_out_of_the_mean():
+    codes = np.array([[0, 1], [1, 1], [0, 1]])
+    scores, by_label = score_labels(np.array([[0.5, 1], [2, 1], [1, 1]], np.float32), codes, ["a", "b"])
+    assert by_label["a"]["auroc"] == scores["auroc"] == 1
+    assert set(by_label["b"]) == {"error", "balanced_error", "cross_entropy"}
+    scores, _ = score_labels(np.zeros((3, 1), np.float32), np.ones((3, 1), int), ["b"])
+    assert set(scores) == {"error", "balanced_error", "cross_entropy", "subset_error"}
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 50), st.integers(0, 3))
+def test_auroc_is_scikit_learns_with_any_ties(seed, rows, digits):
+    rng = np.random.default_rng(seed)
+    codes = np.append([0, 1], rng.integers(0, 2, rows))
+    scores = np.round(rng.standard_normal(rows + 2) + codes, digits)
+    assert auroc(scores, codes) == pytest.approx(roc_auc_score(codes, scores))
+    assert auroc(-scores, 1 - codes) == pytest.approx(auroc(scores, codes))
+    assert auroc(-scores, codes) == pytest.approx(1 - auroc(scores, codes))
+
+
+def test_auroc_of_two_classes_is_that_of_the_second_ones_probability():
+    rng = np.random.default_rng(0)
+    logits, codes = rng.standard_normal((40, 2)).astype(np.float32) * 3, np.arange(40) % 2
+    yes = 1 / (1 + np.exp(logits[:, 0].astype(np.float64) - logits[:, 1]))
+    assert score_all(logits, codes)["auroc"] == pytest.approx(roc_auc_score(codes, yes))
+
+
+def test_auroc_needs_two_classes_that_both_occur():
+    assert auroc(np.arange(3), np.ones(3, int)) is None
+    assert auroc(np.zeros(0), np.zeros(0, int)) is None
+    assert "auroc" not in score_all(np.zeros((3, 2), np.float32), np.zeros(3, int))
+    assert "auroc" not in score_all(np.zeros((3, 3), np.float32), np.arange(3))
+
+
+def test_auroc_of_many_rows_does_not_overflow():
+    rows = np.arange(400_000)
+    assert auroc(rows, (rows >= 200_000).astype(int)) == 1
 
 
 def test_a_sure_answer_costs_nothing_or_everything():

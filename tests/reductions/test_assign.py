@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probekit.components import Reduction, Tap
+from probekit.components import Reduction, Tap, Target
 from probekit.errors import SpecError
 from probekit.reductions.assign import FeatureSet, assign_reductions
 from probekit.reductions.data_free import (
@@ -274,3 +274,54 @@ def test_all_taps_are_told_of_at_once() -> None:
     reductions = {"pool": POOL, "large": ProjectReduction(features=100)}
     problems = refused(taps, reductions, limit=99)
     assert [code for code, _ in problems] == ["PK-Y29", "PK-M52", "PK-M53", "PK-M53"]
+
+
+# --- several draws ----------------------------------------------------------------------------------------------------
+
+
+def draws(reduction: Reduction, tap: Tap = CONV) -> list[FeatureSet]:
+    return assigned([chosen(tap)], {"drawn": reduction})
+
+
+@pytest.mark.parametrize("make", [SubsetReduction, ProjectReduction], ids=["subset", "project"])
+def test_each_seed_gives_the_features_of_a_reduction_with_that_seed(make: Any) -> None:
+    sets = draws(make(features=6, seed=3, seeds=4))
+    assert [(one.control, one.seed, one.title) for one in sets] == [
+        (None, 0, "conv (drawn)"), *(("reduction_seed", seed, f"conv (drawn, seed {seed})") for seed in (4, 5, 6)),
+    ]  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((5, 4, 3, 3)).astype(np.float32)
+    found = [run_program(one.wanted.program, x) for one in sets]
+    for seed, features in enumerate(found, start=3):
+        alone = run_program(make(features=6, seed=seed).program(CONV), x)
+        np.testing.assert_array_equal(features, alone)
+    if make is SubsetReduction:
+        indices = [np.sort(np.random.default_rng(seed).choice(36, 6, replace=False)) for seed in range(3, 7)]
+        for features, some in zip(found, indices, strict=True):
+            np.testing.assert_array_equal(features, x.reshape(5, -1)[:, some])
+
+
+def test_a_tap_that_keeps_all_features_is_not_drawn_again() -> None:
+    assert len(draws(SubsetReduction(features=36, seeds=5))) == 1
+    assert len(draws(ProjectReduction(features=36, seeds=5))) == 5
+    assert len(draws(PoolReduction())) == 1
+
+
+def test_what_is_learned_on_a_draw_is_learned_on_each() -> None:
+    sets = draws(PcaReduction(features=2, of=SubsetReduction(features=6, seeds=2)))
+    assert [(one.control, one.seed) for one in sets] == [(None, 0), ("reduction_seed", 1)]
+    first, second = (one.learned for one in sets)
+    assert isinstance(first, PcaReduction)
+    assert isinstance(second, PcaReduction)
+    assert [one.of.identity()["seed"] for one in (first, second) if one.of] == [0, 1]
+
+
+def test_how_often_it_is_drawn_shapes_no_values() -> None:
+    assert SubsetReduction(seeds=5).identity() == SubsetReduction().identity() != SubsetReduction(seed=1).identity()
+
+
+def test_controls_of_other_features_ask_for_true_labels_only() -> None:
+    target = Target("f", ("a", "b"), np.zeros(3, np.int64), np.arange(2), np.arange(2, 3))
+    other = replace(target, control="shuffled_labels")
+    first, second = draws(SubsetReduction(features=6, seeds=2))
+    assert [first.asks(target), first.asks(other), second.asks(target), second.asks(other)] == [True, True, True, False]
+    assert not replace(second, factors=("g",)).asks(target)

@@ -1,17 +1,29 @@
 """A result made by hand, with names that try to break out."""
 
+import functools
+import importlib.util
+import itertools
+from pathlib import Path
+
 import pytest
 
 from probekit.results import (
     CertificateRecord,
+    ClassErrorRecord,
+    ConfusionRecord,
+    FindingRecord,
     FitRecord,
     GraphRecord,
+    InformationRecord,
     IntervalRecord,
     LabelResult,
+    MistakesRecord,
     ModelResult,
+    PairedRecord,
     PathPointRecord,
     ProbeResult,
     RunResult,
+    TapRecord,
 )
 
 HOSTILE = [
@@ -26,6 +38,17 @@ HOSTILE = [
     "工具 🧪 שלום",
     "x" * 500,
 ]
+
+
+def _pages():
+    """Return the module beside this one, which is no test."""
+    spec = importlib.util.spec_from_file_location("pages", Path(__file__).with_name("pages.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PAGES = _pages()
 
 
 def made_probe(tap, test, valid=None, *, factor="digit", status="proven", **changes):
@@ -98,6 +121,18 @@ def fit():
     return made_fit
 
 
+@pytest.fixture
+def of_run(make, probe, fit):
+    """Return a function from the names of taps to a result as large as that of a run."""
+    return functools.partial(PAGES.of_run, make, probe, fit)
+
+
+@pytest.fixture
+def with_everything(probe):
+    """Return a function from such a result to one with controls and many findings."""
+    return functools.partial(PAGES.with_everything, probe=probe)
+
+
 def facts_of(probe, label):
     """Return the facts of a probe's factor: those of classes, with the baselines of its task."""
     if probe.task == "number":
@@ -146,6 +181,102 @@ def make():
 
 
 @pytest.fixture
+def uneven(make, probe):
+    """Two classes of 90 and 10 test rows."""
+
+    def scores(error, balanced, area):
+        splits = ("train", "valid", "test")
+        return {"error": dict.fromkeys(splits, error), "balanced_error": dict.fromkeys(splits, balanced),
+                "auroc": dict.fromkeys(splits, area)}  # fmt: skip
+
+    def made(counts):
+        result = make(
+            [probe("a", 0.08, scores=scores(0.08, 0.345, 0.789)), probe("b", 0.05, scores=scores(0.05, 0.2, 0.9))]
+        )
+        labels = {name: {**one, "counts": {"test": counts}} for name, one in result.provenance["labels"].items()}
+        return result.model_copy(update={"provenance": {**result.provenance, "labels": labels}})
+
+    return made
+
+
+@pytest.fixture
 def hostile(make):
     """A result whose names are hostile."""
     return make([made_probe(name, 0.1 * i, factor=name[:80]) for i, name in enumerate(HOSTILE)], warnings=HOSTILE)
+
+
+@pytest.fixture
+def whole(make):
+    """Return a function to a result with every part of a page.
+
+    It has two models, two checkpoints, factors of every task, controls, steps, a graph with a skip, findings.
+
+    Args:
+        named: from a kind of name, ``tap``, and a name to what stands in its place.
+        names: of the taps, in the order of the network.
+    """
+
+    def result(named=lambda kind, name: name, names=("image", "conv1", "relu1", "conv2", "add", "fc")):
+        taps, model = [named("tap", name) for name in names], named("model", "default")
+        errors = [0.9 * (1 - i / len(taps)) for i in range(len(taps))]
+        labels = [named("label", name) for name in ("speech", "music", "noise")]
+        classes = [named("class", name) for name in ("cat", "dog")]
+        mistakes = MistakesRecord(
+            split="test", worst=[ClassErrorRecord(name=classes[0], error=0.5, interval=None, n=10)],
+            confused=[ConfusionRecord(true=classes[0], predicted=classes[1], count=5, share=0.5)],
+        )  # fmt: skip
+        probes, steps, told = [], [], []
+        for name, error, before in zip(taps, errors, [None, *taps], strict=False):
+            same = {"model": model, "reduction": named("reduction", "pool"), "probe": named("probe", "default")}
+            ranged = IntervalRecord(low=error / 2, high=error, kind="wilson", over="examples", n=10)
+            for step in ("step-100", "step-200"):
+                asked = {**same, "checkpoint": named("checkpoint", step), "factor": named("factor", "digit")}
+                probes.append(made_probe(name, error, **asked, fit=made_fit(0.9, 0.8, 0.85, notes=["best epoch 3"]),
+                                         mistakes=mistakes, intervals={"error": {"test": ranged}}))  # fmt: skip
+                told.append(InformationRecord(**asked, tap=name, answer="cannot_tell", gain=0.1, of_chance=0.1,
+                                              interval=ranged, p=0.1, p_adjusted=0.2))  # fmt: skip
+                if before is not None:
+                    steps.append(PairedRecord(
+                        **asked, control=None, seed=0, before=before, after=name, metric="error", difference=-0.1,
+                        interval=ranged, test="mcnemar_exact", p=0.01, p_adjusted=0.02, only_before_wrong=2,
+                        only_after_wrong=1, n=10,
+                    ))  # fmt: skip
+            last = {**same, "checkpoint": named("checkpoint", "step-200")}
+            probes.append(made_probe(name, 0.8, **last, factor=named("factor", "digit"),
+                                     control=f"control_task by {named('control', 'word')}"))  # fmt: skip
+            probes.append(made_number(name, 1 - error, **last | {"factor": named("factor", "snr")}))
+            probes.append(made_tags(name, dict.fromkeys(labels, error), **last | {"factor": named("factor", "tags")}))
+            probes.append(made_probe(name, error, model=named("model", "other"), factor=named("factor", "digit"),
+                                     status="missed" if before is None else "proven"))  # fmt: skip
+        made = make(probes, warnings=[named("warning", f"tap {taps[1]} (pool): mind the gap")])
+        facts = made.provenance["labels"]
+        sentence = named("sentence", "Train is far below valid.")
+        findings = [
+            FindingRecord(kind=named("kind", "made"), severity=severity, sentence=sentence, model=model, taps=taps[-2:])
+            for severity in ("problem", "warning", "notice", "info")
+        ]
+        shares = dict.fromkeys(("train", "valid", "test"), 0.12)
+        own = ModelResult(
+            model=model, checkpoint=named("checkpoint", "step-200"), factor=named("factor", "digit"),
+            output=named("output", "logits"), scores={"error": shares}, error=shares, rows={"test": 10},
+        )  # fmt: skip
+        tapped = {"op": named("op", "Relu"), "shape": [8, 4], "dtype": "float32", "layout": "NC"}
+        graph = GraphRecord(
+            taps=[TapRecord(model=model, tap=tap, name=named("tensor", f"/net/{name}"), depth=depth,
+                            **tapped | ({} if depth else {"op": "Input"}))
+                  for depth, (tap, name) in enumerate(zip(taps, names, strict=True))],
+            edges=[[model, *pair] for pair in [*itertools.pairwise(taps), (taps[1], taps[-2])]],
+        )  # fmt: skip
+        plugin = {"kind": f"report.{named('plugin', 'toy')}", "distribution": named("plugin", "toy"), "version": "1"}
+        spec = {**made.provenance["spec"], "file": named("file", "s.yaml"), "text": named("spec", "a: 1\n")}
+        provenance = {
+            **made.provenance, "command": named("command", "probekit run s.yaml"), "spec": spec, "plugins": [plugin],
+            "labels": {name: {**one, "classes": classes} for name, one in facts.items()},
+            "models": {model: {"backend": {"kind": "onnx", "path": named("path", "model.onnx")}}},
+        }  # fmt: skip
+        return made.model_copy(update={
+            "name": named("run", "made"), "model": [own], "graph": graph, "comparisons": steps, "information": told,
+            "findings": findings, "provenance": provenance,
+        })  # fmt: skip
+
+    return result

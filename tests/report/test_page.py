@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probekit.report.page import clean, tables
+from probekit.results import IntervalRecord
 
 
 def test_the_best_tap_is_chosen_on_valid_and_reported_on_test(make, probe):
@@ -16,6 +17,16 @@ def test_the_best_tap_is_chosen_on_valid_and_reported_on_test(make, probe):
         "The best probe for digit, chosen on valid, is at b: 20.0 % of 10 test examples wrong, where always saying the "
         "commonest class gives 90.0 % and the model itself 15.0 %."
     )
+
+
+def test_the_verdict_has_the_interval_of_every_task_with_its_kind(make, probe, tags):
+    wilson = IntervalRecord(low=0.05, high=0.2, kind="wilson", over="examples", n=10)
+    (table,) = tables(make([probe("a", 0.1, intervals={"error": {"train": wilson, "test": wilson}})]))
+    assert "10.0 % of 10 test examples wrong (95 % interval 5.0 % to 20.0 %, Wilson), where" in table.verdict
+    drawn = IntervalRecord(low=0.05, high=0.2, kind="percentile_bootstrap", over="groups", n=4)
+    (table,) = tables(make([tags("a", {"x": 0.1}, intervals={"error": {"test": drawn}})]))
+    told = "wrong (95 % interval 5.0 % to 20.0 %, bootstrap over 4 groups), over 1 label, where"
+    assert told in table.verdict
 
 
 def test_the_verdict_names_the_reduction_where_there_are_several(make, probe):
@@ -38,15 +49,18 @@ def test_a_probe_that_missed_its_optimum_is_never_the_best(make, probe):
     assert table.verdict == "No probe reached its optimum, so none is ranked."
 
 
-def test_factors_models_probes_and_controls_get_tables_of_their_own(make, probe):
+def test_factors_models_and_probes_get_tables_of_their_own(make, probe):
     probes = [
         probe("a", 0.1),
         probe("a", 0.1, factor="parity"),
         probe("a", 0.1, model="b"),
-        probe("a", 0.1, control="shuffled"),
+        probe("a", 0.1, probe="other"),
+        probe("a", 0.1, control="shuffled_labels"),
     ]
     titles = [table.title for table in tables(make(probes))]
-    assert titles == ["default · digit", "default · parity", "b · digit", "default · digit · shuffled"]
+    assert titles == [
+        "default · digit · default", "default · parity · default", "b · digit · default", "default · digit · other",
+    ]  # fmt: skip
 
 
 def test_every_checkpoint_gets_a_table_whose_title_names_it(make, probe):
@@ -112,8 +126,8 @@ def test_a_number_is_judged_by_the_largest_r2_on_valid(make, number):
     (table,) = tables(make([number("a", 0.7, 0.6), number("b", 0.9, 0.5), number("c", 0.2, 0.9, status="missed")]))
     assert [row.best for row in table.rows] == [True, False, False]
     assert table.verdict == (
-        "The best probe for snr, chosen on valid, is at a: R² 0.700 (95 % interval 0.600 to 0.800) on 10 test "
-        "examples, where always saying the mean gives -0.010."
+        "The best probe for snr, chosen on valid, is at a: R² 0.700 (95 % interval 0.600 to 0.800, bootstrap) on "
+        "10 test examples, where always saying the mean gives -0.010."
     )
 
 

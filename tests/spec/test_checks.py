@@ -57,6 +57,15 @@ def test_a_models_output_may_be_a_number_and_no_yes_no_labels():
     ]
 
 
+def test_a_control_is_for_factors_that_there_are():
+    controls = ["shuffled_labels", {"kind": "x", "factors": ["d", "tag", 3, "snr"]}, {"factors": "d"}, 7]
+    assert found(labels=TASKS, controls=controls) == [(("controls", 1, "factors", 1), "PK-Y26", False)]
+    (one,) = check_tree({"model": MODEL, "labels": TASKS, "controls": controls}, str)
+    assert one.problem.hint == "did you mean 'tags'? (in 'labels')"
+    assert found(labels=["d"], controls=controls) == []
+    assert found(labels=TASKS, controls={"factors": ["e"]}) == []
+
+
 def test_labels_that_are_no_mapping_leave_references_alone():
     assert found(labels=["d"], splits={"stratify": "e"}) == []
 
@@ -101,7 +110,7 @@ anything = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["match", "op", "as", "reductions", "output", "factor", "a"]), inner, max_size=3
+            st.sampled_from(["match", "op", "as", "reductions", "output", "factor", "factors", "a"]), inner, max_size=3
         )
     ),
     max_leaves=8,
@@ -110,7 +119,7 @@ anything = st.recursive(
 
 @given(
     st.dictionaries(
-        st.sampled_from("model models labels taps splits reduction reductions probe probes".split()),
+        st.sampled_from("model models labels taps splits reduction reductions probe probes controls".split()),
         anything,
     )
 )
@@ -118,3 +127,12 @@ def test_no_tree_makes_a_check_fail(tree):
     for one in check_tree(tree, str):
         assert one.problem.code in {"PK-Y26", "PK-Y27", "PK-Y29", "PK-Y38"}
         assert one.problem.what
+
+
+def test_a_controls_models_are_models():
+    controls = [{"kind": "random_weights", "models": ["fp32", "int8"]}]
+    assert found(model=None, models={"fp32": MODEL}, labels={"d": {}}, controls=controls) == [
+        (("controls", 0, "models", 1), "PK-Y26", False)
+    ]
+    controls = [{"kind": "random_weights", "models": ["default"]}]
+    assert found(labels={"d": {}}, controls=controls) == []

@@ -30,6 +30,7 @@ KINDS = {
     "factor": ["bins", "column", "group"],
     "reduction": ["flatten", "pca", "pool", "subset"],
     "probe": ["linear"],
+    "control": ["control_task", "shuffled_labels"],
     "report": ["csv", "html", "json", "terminal"],
 }
 
@@ -82,8 +83,8 @@ data: {kind: digits}
 labels: {d: {kind: column}}
 """
 TOP_KEYS = (
-    "valid: data, labels, max_features, max_taps, memory, model, models, name, probe, probekit, probes, reduction, "
-    "reductions, reports, rows, splits, store, taps"
+    "valid: controls, data, labels, max_features, max_taps, memory, model, models, name, probe, probekit, probes, "
+    "reduction, reductions, reports, rows, splits, store, taps"
 )
 REDUCTIONS = "flatten, pca, pool, subset"
 REPORTS = "csv, html, json, terminal"
@@ -371,14 +372,48 @@ FAULTS = [
     ("memory: 0", "PK-Y30", "5:9: memory: must be at least 1, got 0"),
     ("memory: -1", "PK-Y30", "5:9: memory: must be at least 1, got -1"),
     ("memory: 0.1B", "PK-Y30", "5:9: memory: must be at least 1, got 0"),
-    # Y37: what a later version brings, also where it is empty
-    ("controls: []", "PK-Y37", f"5:1: controls: control tasks and shuffled labels: {LEAVE_OUT}"),
-    ("plugins: [a]", "PK-Y37", f"5:1: plugins: required plugins: {LEAVE_OUT}"),
-    (
-        "reports: [markdown]",
-        "PK-Y37",
-        f"5:11: reports[0]: kind 'markdown' is not built yet; valid: {REPORTS}",
+    # controls
+    *(
+        (f"controls: {text}", code, message)
+        for text, code, message in [
+            (
+                "[shufled_labels]",
+                "PK-Y31",
+                "5:12: controls[0]: no plugin provides kind 'shufled_labels'; did you mean 'shuffled_labels'? "
+                "installed: control_task, shuffled_labels",
+            ),
+            ("[control_task]", "PK-Y38", "5:12: controls[0].by: is missing"),
+            (
+                "shuffled_labels",
+                "PK-Y04",
+                "5:11: controls: expected a list, got text 'shuffled_labels'; write [shuffled_labels]",
+            ),
+            (
+                "[{kind: shuffled_labels, sedes: 3}]",
+                "PK-Y03",
+                "5:36: controls[0].sedes: unknown key 'sedes'; did you mean 'seeds'?",
+            ),
+            (
+                "[{kind: shuffled_labels, by: word}]",
+                "PK-Y03",
+                "5:36: controls[0].by: unknown key 'by'; valid: factors, kind, seed, seeds",
+            ),
+            ("[{kind: shuffled_labels, seeds: 0}]", "PK-Y30", "5:43: controls[0].seeds: must be at least 1, got 0"),
+            (
+                "[{kind: shuffled_labels, factors: [e]}]",
+                "PK-Y26",
+                "5:46: controls[0].factors[0]: no label factor 'e'; valid: d (in 'labels')",
+            ),
+            (
+                "[shuffled_labels, {kind: control_task, by: a}, {kind: shuffled_labels, factors: [d]}]",
+                "PK-Y27",
+                "5:58: controls[2]: 'shuffled_labels' with seed 0 for 'd' stands twice, first in controls[0]; "
+                "give one of them another seed",
+            ),
+        ]
     ),
+    # Y37: what a later version brings, also where it is empty
+    ("plugins: [a]", "PK-Y37", f"5:1: plugins: required plugins: {LEAVE_OUT}"),
 ]
 
 
@@ -653,7 +688,7 @@ labels:
   size: {kind: bins, column: size, edges: .inf}
 reductions:
   pool: {kind: pool}
-controls: [shuffled_labels]
+plugins: [openvino]
 splits: {column: split, train: !mine 1, valid: {of: train, share: 1.5}, test: [a, 3]}
 reports: [terminal, htlm]
 """
@@ -679,7 +714,7 @@ PK-Y26 21:35: taps[3].reductions[0]: no reduction 'pol'; did you mean 'pool'? (i
 PK-Y04 22:5: taps[4]: expected text or a mapping, got the number 12
 PK-Y31 24:17: labels.class.kind: no plugin provides kind 'colunm'; did you mean 'column'? installed: bins, column, group
 PK-Y06 25:43: '.inf' is not a finite number; quote it if text is meant
-PK-Y37 28:1: controls: control tasks and shuffled labels: not built yet; leave the key out
+PK-Y37 28:1: plugins: required plugins: not built yet; leave the key out
 PK-Y18 29:32: tag !mine is not allowed; remove it, or quote text that begins with '!'
 PK-Y30 29:67: splits.valid.share: must be less than 1, got 1.5
 PK-Y04 29:83: splits.test[1]: expected text, got the number 3; quote it: '3'
@@ -694,7 +729,7 @@ def test_a_file_with_two_dozen_faults_tells_them_all_in_the_order_of_their_place
 
 POINTED_AT = [
     "3", "nightly run", "modell:", "${MODELS}", "batch_size: 64", "clas,", "nam:", "models:", '"int8', "on}",
-    "dimension:", "7}", "NCWH", "relu", '"re:', "pol]", "12", "colunm", ".inf", "controls:", "!mine", "1.5", "3]",
+    "dimension:", "7}", "NCWH", "relu", '"re:', "pol]", "12", "colunm", ".inf", "plugins:", "!mine", "1.5", "3]",
     "htlm",
 ]  # fmt: skip
 
@@ -934,7 +969,8 @@ WRONG_SETTINGS = [
     ("store=3", "PK-Y04", "store: expected a folder or a mapping, got the number 3"),
     ("store.dtype=int8", "PK-Y04", "store.dtype: expected 'float32', 'float16' or 'bfloat16', got text 'int8'"),
     ("memory=lots", "PK-Y04", "memory: expected a size, got text 'lots'; write 8GiB, or a number of bytes"),
-    ("controls=[]", "PK-Y37", f"controls: control tasks and shuffled labels: {LEAVE_OUT}"),
+    ("plugins=[]", "PK-Y37", f"plugins: required plugins: {LEAVE_OUT}"),
+    ("controls=[{kind: control_task}]", "PK-Y38", "controls[0].by: is missing"),
     ("name=two words", "PK-Y28", f"name: 'two words' is not a name; {NAME_HINT}"),
     ("taps.1=a", "PK-Y27", "taps[1]: tap 'a' stands twice, first in line 5; keep one"),
     # wrong paths and syntax

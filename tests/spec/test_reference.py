@@ -98,6 +98,7 @@ DESIGN = {
           living: {kind: group, column: label, groups: {animal: "0-397", other: "398-999"}}
         splits: {train: 0.8, valid: 0.1, test: 0.1, stratify: class, seed: 0}
         probe: {kind: linear, penalty: auto}
+        controls: [shuffled_labels]
         reports: [terminal, html, json, csv]
         """,
     "tokens": """
@@ -111,6 +112,7 @@ DESIGN = {
         taps: [{match: "layers.*", layout: TNC}]
         reduction: {kind: flatten}
         labels: {pos: {kind: column, column: pos, missing: drop}}
+        controls: [shuffled_labels, {kind: control_task, by: word, factors: [pos], seeds: 5}]
         splits: {column: split, test: [in_domain, out_of_domain]}
         store: {path: ~/features, dtype: bfloat16, durability: fast}
         memory: 8GiB
@@ -179,7 +181,10 @@ WRONG = {
     "an unknown answer to bad inputs": lambda spec: spec["data"].update(on_bad_input="skpi"),
     "an unknown report": lambda spec: spec["reports"].append("htlm"),
     "a report that is a list": lambda spec: spec["reports"].append(["html"]),
-    "a key that is not built yet": lambda spec: spec.update(controls=["shuffled_labels"]),
+    "a key that is not built yet": lambda spec: spec.update(plugins=["openvino"]),
+    "an unknown control": lambda spec: spec["controls"].append("shufled_labels"),
+    "a control without the key that it needs": lambda spec: spec["controls"].append("control_task"),
+    "a control that is drawn never": lambda spec: spec["controls"].append({"kind": "shuffled_labels", "seeds": 0}),
     "a share beyond 1": lambda spec: spec["splits"].update(valid={"of": "a", "share": 1.5}),
     "a label that is a kind's name": lambda spec: spec["labels"].update(other="column"),
     "a learned reduction of a number": lambda spec: spec.update(reduction={"kind": "pca", "of": 3}),
@@ -197,6 +202,13 @@ def test_a_wrong_spec_is_refused(validator, fault):
 def test_a_report_may_be_a_name_or_a_mapping(validator):
     spec = read(DESIGN["images"])
     assert validator.is_valid({**spec, "reports": ["html", {"kind": "csv"}]})
+
+
+def test_a_control_may_be_a_name_where_it_needs_no_other_key(validator):
+    spec = read(DESIGN["images"])
+    task = {"kind": "control_task", "by": "word"}
+    assert validator.is_valid({**spec, "controls": ["shuffled_labels", {"kind": "shuffled_labels", "seed": 3}, task]})
+    assert validator.is_valid({**spec, "controls": []})
 
 
 def test_a_store_may_be_a_folder_or_a_mapping(validator):
@@ -341,6 +353,10 @@ EXPECTED = """\
 | `taps` | list of texts or mappings | `["*"]` | what to tap; `*` is everything |
 | `reduction` | [reduction](#reductions-reduction) | `{kind: pool}` | short for
 | `reports` | list of [reports](#reports-reports) | `[terminal, html, csv, json]` | views of the result |
+| `controls` | list of [controls](#controls-controls) | none | other labels for the same rows,
+| `by` | text | | the column whose values get a label each,
+| `factors` | list of texts | all of them | the label factors that it is made for |
+| `seeds` | whole number from 1 to 100 | `1` | how often it is drawn;
 | `labels` | mapping from names to [label factors](#label-factors-labels) | | label factors by name |
 | `seed` | whole number from 0 to 4,294,967,295 | `0` | of all draws |
 | `share` | number above 0 and below 1 | | share of them,

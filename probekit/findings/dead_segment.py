@@ -1,0 +1,96 @@
+"""Runs of taps at which nothing can be read, while a later tap can be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from probekit.findings.differences import score_of
+from probekit.findings.series import series_of
+from probekit.findings.wording import listing, named, run_of
+from probekit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from probekit.findings.series import Series
+    from probekit.results import FindingRecord, ProbeResult, RunResult, Severity
+
+    State = Literal["constant", "information", "error", "alive"]
+
+
+@hookimpl
+def find(result: RunResult) -> list[FindingRecord]:
+    """Name the dead segments, as in Alain and Bengio 2016, section 5.2 and figure 6, and the skips around them.
+
+    A tap is dead where its features do not vary, where there is no information, or where the interval of its test
+    metric reaches the baseline and information is not shown. A segment is a run of dead taps with a later tap that is
+    shown to be better than chance. Without a skip around it the run is not dead: its signal has another form there.
+    """
+    curves = (curve for series in series_of(result) for curve in series.curves())
+    return [found for curve in curves for found in _segments(curve)]
+
+
+def _segments(curve: Series) -> list[FindingRecord]:
+    states = {probe.tap: state for probe in curve.ranked if (state := _state(curve, probe)) is not None}
+    dead = {tap for tap, state in states.items() if state != "alive" and tap not in curve.paths.inputs}
+    found = []
+    for piece in curve.paths.pieces(dead):
+        after = curve.paths.after(piece)
+        alive = [probe for probe in curve.ranked if probe.tap in after and states.get(probe.tap) == "alive"]
+        if alive:
+            found.append(_segment(curve, piece, after, alive[0], states))
+    return found
+
+
+def _state(curve: Series, probe: ProbeResult) -> State | None:
+    """Return why a tap is dead, or that it is alive; None where neither is known."""
+    if probe.features_constant:
+        return "constant"
+    told = curve.answer(probe)
+    if told == "no":
+        return "information"
+    above = curve.above_chance(probe)
+    if told == "yes" or above:
+        return "alive"
+    return None if above is None else "error"
+
+
+def _segment(
+    curve: Series, piece: list[str], after: set[str], alive: ProbeResult, states: Mapping[str, str]
+) -> FindingRecord:
+    probes = [probe for probe in curve.ranked if probe.tap in piece]
+    skips = [(a, b) for a, b in curve.paths.edges if b in after and a not in after and a not in piece]
+    reasons = [states[tap] for tap in piece]
+    where = f"{run_of(piece)}: {_seen(curve, probes, reasons)}, while {named(alive.tap)} has {curve.reached(alive)}"
+    severity: Severity = "notice"
+    if not curve.paths.known:
+        text = f"nothing can be read for {curve.asked} at {where}. The graph is not known, so neither is what skips it."
+    elif skips:
+        edges = listing([f"{named(a)} → {named(b)}" for a, b in skips])
+        text = f"dead segment for {curve.asked}, {where}. It is passed by along {edges}."
+        severity = "warning" if 2 * reasons.count("error") <= len(reasons) else "notice"
+    else:
+        text = (
+            f"nothing can be read for {curve.asked} at {where}. No tapped path passes it by, so what is read later is "
+            "there in another form, which these features or a linear probe do not show."
+        )
+    return curve.say(
+        "dead_segment",
+        severity,
+        text,
+        probes,
+        dead=bool(skips) if curve.paths.known else None,
+        reasons=dict(zip(piece, reasons, strict=True)),
+        skips=[list(edge) for edge in skips],
+        baseline=curve.baseline,
+        later={"tap": alive.tap, **score_of(alive)},
+    )
+
+
+def _seen(curve: Series, probes: list[ProbeResult], reasons: list[str]) -> str:
+    """Return what is seen at the dead taps, for sentences."""
+    if set(reasons) == {"constant"}:
+        return "its features do not vary" if len(probes) == 1 else "their features do not vary"
+    best = curve.best_of(probes)
+    value = "" if best is None else f" ({curve.measured} {curve.shown(best.headline()['test'])})"
+    return f"no better{value} than {curve.chance}"

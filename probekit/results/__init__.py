@@ -1,0 +1,69 @@
+"""What a run found, as typed records: everything that a report may say. Saved as ``results.json``."""
+
+from __future__ import annotations
+
+from probekit.results.judgements import (
+    ContrastRecord,
+    FindingRecord,
+    InformationRecord,
+    PairedRecord,
+    Severity,
+    SpreadRecord,
+    TwinRecord,
+)
+from probekit.results.run import (
+    FAILED,
+    SCHEMA_VERSION,
+    GraphRecord,
+    RunResult,
+    TapRecord,
+    load_result,
+)
+from probekit.results.scores import (
+    CertificateRecord,
+    ClassErrorRecord,
+    ConfusionRecord,
+    FitRecord,
+    IntervalRecord,
+    LabelResult,
+    MistakesRecord,
+    ModelResult,
+    PathPointRecord,
+    PlaceRecord,
+    ProbeIdentity,
+    ProbeResult,
+    Record,
+    first_test,
+    headline,
+)
+
+__all__ = [
+    "FAILED",
+    "SCHEMA_VERSION",
+    "CertificateRecord",
+    "ClassErrorRecord",
+    "ConfusionRecord",
+    "ContrastRecord",
+    "FindingRecord",
+    "FitRecord",
+    "GraphRecord",
+    "InformationRecord",
+    "IntervalRecord",
+    "LabelResult",
+    "MistakesRecord",
+    "ModelResult",
+    "PairedRecord",
+    "PathPointRecord",
+    "PlaceRecord",
+    "ProbeIdentity",
+    "ProbeResult",
+    "Record",
+    "RunResult",
+    "Severity",
+    "SpreadRecord",
+    "TapRecord",
+    "TwinRecord",
+    "first_test",
+    "headline",
+    "load_result",
+]
