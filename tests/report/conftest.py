@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,16 @@ HOSTILE = [
 ]
 
 
-def _pages():
-    """Return the module beside this one, which is no test."""
-    spec = importlib.util.spec_from_file_location("pages", Path(__file__).with_name("pages.py"))
+def _beside(name):
+    """Return a module beside this one, which is no test."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-PAGES = _pages()
+PAGES = _beside("pages")
+READ = _beside("reader").read
 
 
 def made_probe(tap, test, valid=None, *, factor="digit", status="proven", **changes):
@@ -280,3 +282,15 @@ def whole(make):
         })  # fmt: skip
 
     return result
+
+
+@pytest.fixture
+def read():
+    """Read a page as HTML."""
+    return READ
+
+
+@pytest.fixture
+def text_of():
+    """Return the text of a page, each run of white space as one space."""
+    return lambda page: re.sub(r"\s+", " ", "".join(READ(page).text))

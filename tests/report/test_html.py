@@ -2,46 +2,12 @@
 
 import json
 import re
-from html import parser as html_parser
 
 import pytest
 
 from probekit.errors import ProbekitWarning
 from probekit.report import charts, html
 from probekit.report.html import HtmlReport
-
-
-class Reader(html_parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.text, self.attributes, self.scripts, self.inside = [], [], [], [], ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.inside = tag
-        self.attributes += [(tag, *one) for one in attrs]
-        if tag == "script":
-            self.scripts.append((dict(attrs), []))
-
-    def handle_endtag(self, tag):
-        self.inside = ""
-
-    def handle_data(self, data):
-        if self.inside == "script":
-            self.scripts[-1][1].append(data)
-        elif self.inside != "style":
-            self.text.append(data)
-
-
-def read(page):
-    reader = Reader()
-    reader.feed(page)
-    return reader
-
-
-def text_of(page):
-    return re.sub(r"\s+", " ", "".join(read(page).text))
-
 
 NAMES = [f"block{i // 6}.{part}{i % 6}" for i, part in enumerate(("conv", "norm", "relu", "conv", "norm", "add") * 200)]
 
@@ -74,7 +40,7 @@ def test_the_parts_stand_in_their_order(of_run, uncharted):
     assert places == sorted(places)
 
 
-def test_the_verdict_goes_on_with_findings_and_none_is_said_twice(of_run, undrawn):
+def test_the_verdict_goes_on_with_findings_and_none_is_said_twice(of_run, undrawn, text_of):
     text = text_of(HtmlReport().render(of_run(NAMES[:4])))
     assert (
         "test examples wrong (95 % interval 34.0 % to 38.0 %, Wilson over 629 examples), where always saying the "
@@ -86,7 +52,7 @@ def test_the_verdict_goes_on_with_findings_and_none_is_said_twice(of_run, undraw
     assert "warning: Train is far below valid. → block0.relu2, block0.conv3" in text
 
 
-def test_every_link_within_the_page_leads_somewhere(of_run, uncharted):
+def test_every_link_within_the_page_leads_somewhere(of_run, uncharted, read):
     warnings = ["tap block0.conv0 (pool): the probe for digit chose", "tap nowhere (pool): x", "no tap at all"]
     page = HtmlReport().render(of_run(NAMES[:4], warnings=warnings))
     attributes = read(page).attributes
@@ -100,7 +66,7 @@ def test_every_link_within_the_page_leads_somewhere(of_run, uncharted):
     }  # fmt: skip
 
 
-def test_tiles_have_the_key_numbers(of_run, undrawn):
+def test_tiles_have_the_key_numbers(of_run, undrawn, text_of):
     text = text_of(HtmlReport().render(of_run(NAMES[:9])))
     for tile in (
         "18.0 %best probe error (16.0 to 20.0)",
@@ -112,7 +78,7 @@ def test_tiles_have_the_key_numbers(of_run, undrawn):
         assert tile in text
 
 
-def test_every_number_stands_in_the_page(make, probe, undrawn):
+def test_every_number_stands_in_the_page(make, probe, undrawn, text_of):
     probes = [probe("conv1", 0.123, 0.456), probe("fc", 0.0789, 0.0321, status="missed")]
     text = text_of(HtmlReport().render(make(probes, own=0.0654, warnings=["mind the gap"])))
     for number in (
@@ -122,7 +88,7 @@ def test_every_number_stands_in_the_page(make, probe, undrawn):
         assert number in text
 
 
-def test_intervals_steps_and_information_are_told_with_their_kind_and_n(of_run, undrawn):
+def test_intervals_steps_and_information_are_told_with_their_kind_and_n(of_run, undrawn, text_of):
     text = text_of(HtmlReport().render(of_run(NAMES[:4])))
     for shown in (
         "95 % Wilson intervals over 629 examples", "-1.2*", "McNemar's exact test", "Holm's correction", "cannot tell",
@@ -160,7 +126,7 @@ def test_columns_without_anything_to_tell_are_left_out(make, probe, undrawn):
     assert "Every probe is proven to be at its optimum." in page
 
 
-def test_the_page_shows_numbers_labels_and_fits(make, number, tags, fit, undrawn):
+def test_the_page_shows_numbers_labels_and_fits(make, number, tags, fit, undrawn, text_of):
     probes = [
         number("conv", 0.612, fit=fit(0.9, 0.8, 0.85, notes=["best epoch <3>"])),
         number("fc", 0.3, status="missed", fit=fit(0.7, end="smallest", reason="the budget <ended>")),
@@ -177,7 +143,7 @@ def test_the_page_shows_numbers_labels_and_fits(make, number, tags, fit, undrawn
         assert shown in text
 
 
-def test_few_checkpoints_are_charts_and_a_table_many_are_a_table(of_run, uncharted):
+def test_few_checkpoints_are_charts_and_a_table_many_are_a_table(of_run, uncharted, text_of):
     few = HtmlReport().render(of_run(NAMES[:3], checkpoints=tuple(f"step<{i}>" for i in range(3))))
     assert few.count('class="chart"') == 1 + 3
     assert "step<2>" in text_of(few)
@@ -203,7 +169,7 @@ def test_a_partial_run_says_so_on_top(make, probe, undrawn):
     assert page.index("PARTIAL") < page.index('class="card verdict"')
 
 
-def test_the_table_in_the_page_can_be_read_by_programs(of_run, with_everything, undrawn):
+def test_the_table_in_the_page_can_be_read_by_programs(of_run, with_everything, undrawn, read):
     page = HtmlReport().render(of_run(NAMES[:3]))
     (attributes, text), = [one for one in read(page).scripts if one[0].get("id") == "results"]  # fmt: skip
     assert attributes["type"] == "application/json"
@@ -219,7 +185,7 @@ def test_the_table_in_the_page_can_be_read_by_programs(of_run, with_everything, 
 
 
 @pytest.mark.parametrize("probes", ["none", "one", "missed", "one class"])
-def test_there_is_a_page_for_every_result(make, probe, uncharted, probes):
+def test_there_is_a_page_for_every_result(make, probe, uncharted, probes, text_of):
     result = {
         "none": make([]),
         "one": make([probe("a", 0.1)]),
@@ -236,7 +202,7 @@ def test_there_is_a_page_for_every_result(make, probe, uncharted, probes):
     assert "Reproduce" in text
 
 
-def test_without_charts_the_page_says_so_and_goes_on(make, probe, monkeypatch):
+def test_without_charts_the_page_says_so_and_goes_on(make, probe, monkeypatch, text_of):
     def fails(wanted):
         raise charts.ChartError("it took longer than 60 s")
 
@@ -247,7 +213,7 @@ def test_without_charts_the_page_says_so_and_goes_on(make, probe, monkeypatch):
     assert "10.0 %" in text
 
 
-def test_without_a_drawing_the_page_says_so_and_goes_on(of_run, undrawn, monkeypatch):
+def test_without_a_drawing_the_page_says_so_and_goes_on(of_run, undrawn, monkeypatch, text_of):
     monkeypatch.setattr(html, "draw", lambda *_: 1 / 0)
     with pytest.warns(ProbekitWarning, match="could not be drawn: ZeroDivisionError"):
         page = HtmlReport().render(of_run(NAMES[:3]))

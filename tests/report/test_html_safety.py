@@ -4,42 +4,12 @@ import base64
 import hashlib
 import json
 import re
-from html import parser as html_parser
 from importlib.resources import files
 
 import pytest
 
 from probekit.report import html
 from probekit.report.html import CIVIDIS, PALETTE, HtmlReport, environment
-
-
-class Reader(html_parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.text, self.attributes, self.scripts, self.inside = [], [], [], [], ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.inside = tag
-        self.attributes += [(tag, *one) for one in attrs]
-        if tag == "script":
-            self.scripts.append((dict(attrs), []))
-
-    def handle_endtag(self, tag):
-        self.inside = ""
-
-    def handle_data(self, data):
-        if self.inside == "script":
-            self.scripts[-1][1].append(data)
-        elif self.inside != "style":
-            self.text.append(data)
-
-
-def read(page):
-    reader = Reader()
-    reader.feed(page)
-    return reader
-
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -139,7 +109,7 @@ def test_the_table_in_the_page_is_what_json_readers_make_of_it(attacked, browser
 # --- as text ----------------------------------------------------------------------------------------------------------
 
 
-def test_hostile_names_are_shown_and_inert(page):
+def test_hostile_names_are_shown_and_inert(page, read):
     reader = read(page)
     assert reader.tags.count("script") == 2
     assert not {"img", "iframe", "object", "embed", "link", "form", "base"} & set(reader.tags)
@@ -167,7 +137,7 @@ def test_the_embedded_table_cannot_end_its_element(make, probe, hostile, undrawn
     assert [row[place] for row in table["rows"]] == [one.tap for one in probes]
 
 
-def test_the_page_fetches_nothing(page):
+def test_the_page_fetches_nothing(page, read):
     attributes = read(page).attributes
     assert not {name for _, name, _ in attributes} & {
         "src",
@@ -183,7 +153,7 @@ def test_the_page_fetches_nothing(page):
     assert not re.search(r"https?:|//|url\(|@import|expression\(", page)
 
 
-def test_the_policy_allows_the_style_and_one_script_of_less_than_a_kilobyte(make, probe, undrawn):
+def test_the_policy_allows_the_style_and_one_script_of_less_than_a_kilobyte(make, probe, undrawn, read):
     reader = read(HtmlReport().render(make([probe("a", 0.1)])))
     policy = next(value for tag, name, value in reader.attributes if tag == "meta" and "default-src" in value)
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
