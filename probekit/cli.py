@@ -83,7 +83,10 @@ _trust = click.option(
 @_trust
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for another run that extracts from the same model.")
-@click.option("--in-process", is_flag=True, help="Extract in this process, not in one of its own.")
+@click.option("--in-process", is_flag=True, help="Extract and fit in this process, not in others.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), metavar="N", help="Fit probes in so many processes; default: one a core."
+)
 @click.option("--lock-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for it so long at most.")
 def run(
     spec: str,
@@ -93,6 +96,7 @@ def run(
     quiet: bool,
     no_wait: bool,
     in_process: bool,
+    processes: int | None,
     lock_timeout: float | None,
 ) -> None:
     """Run a spec: read the model's tensors once, fit every probe, write the reports.
@@ -116,7 +120,7 @@ def run(
     directory = output if output is not None else Path("runs") / loaded.spec.name
     width, colour = terminal_size()
     with progress(quiet=quiet) as tell:
-        console = Console(tell, width, colour, say=say, isolate=not in_process)
+        console = Console(tell, width, colour, say=say, isolate=not in_process, processes=processes)
         with stopping_after_range(console.stop):
             outcome = run_spec(loaded, plugins, directory, console, 0.0 if no_wait else lock_timeout)
     for text in outcome.printed.values():

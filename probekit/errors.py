@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -180,3 +182,21 @@ def printable(text: str) -> str:
     'a\\\\x1b[31m'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def kept_warnings() -> Iterator[list[str]]:
+    """Give a list that holds, at the end, what probekit warned of; other warnings go their usual way."""
+    told: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ProbekitWarning)
+        usual = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, ProbekitWarning):
+                told.append(str(message))
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = keep
+        yield told

@@ -93,6 +93,10 @@ class FitJournal:
         """
         return _digest([_FORMAT, self._versions, names, contents, self._asked, probe.identity()])
 
+    def has(self, key: str) -> bool:
+        """Return whether a fit is kept."""
+        return (self.folder / f"{key}.safetensors").is_file()
+
     def read(self, key: str) -> dict[int, FittedProbe]:
         """Return the fitted probes that are kept of a fit, by the number of their target; none where it is not kept."""
         path = self.folder / f"{key}.safetensors"

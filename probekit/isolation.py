@@ -131,7 +131,7 @@ def _death(code: int, doing: str, last: tuple[Any, ...]) -> UserError:
 
 def _serve(link: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], stop_type: type[Stop]) -> None:
     """Run the function in the child and send what comes of it."""
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     stop, sending = stop_type(), threading.Lock()
 
@@ -165,7 +165,7 @@ def _serve(link: Connection, function: Callable[..., Any], arguments: tuple[Any,
         send(("raise", CrashedError(traceback.format_exc())))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux to kill this process when its parent is gone, even when the parent was killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_DIES_WITH_PARENT, signal.SIGKILL)

@@ -15,7 +15,7 @@ from probekit.components import REDUCTION_SEED, ArrayMatrix, FitContext
 from probekit.errors import MachineError, ProbekitWarning, UserError, listed
 from probekit.findings.wording import WITHOUT_FEATURES
 from probekit.fits import contents_digest
-from probekit.prepared import is_constant, prepared
+from probekit.prepared import COPIES, is_constant, prepared
 from probekit.probes.metrics import PRIMARY
 from probekit.probes.model_scores import classes_of_output, number_of_output
 from probekit.probes.scoring import label_penalties, score_number, score_output, score_target
@@ -32,6 +32,7 @@ from probekit.results import (
 )
 from probekit.saved.files import ProbeFile
 from probekit.spec.splits import TEST, TRAIN
+from probekit.workers import FitsAhead, FitTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from probekit.fits import FitJournal
     from probekit.reductions.assign import FeatureSet
     from probekit.statistics.intervals import Interval
+    from probekit.workers import FitWorkers, Place
 
 T = TypeVar("T")
 
@@ -61,10 +63,13 @@ class Measurement:
     Args:
         question: what is asked of the features.
         journal: where fits are kept until the results are written; default: nowhere.
+        workers: processes for small fits; default: all are made here.
     """
 
-    def __init__(self, question: Question, journal: FitJournal | None = None) -> None:
-        self.question, self.journal = question, journal
+    def __init__(
+        self, question: Question, journal: FitJournal | None = None, workers: FitWorkers | None = None
+    ) -> None:
+        self.question, self.journal, self.workers = question, journal, workers
         self.probes: list[ProbeResult] = []
         self.models: list[ModelResult] = []
         self.failures: list[str] = []
@@ -150,6 +155,7 @@ class Measurement:
         name = model if checkpoint is None else f"{model}@{checkpoint}"
         labels = list(dict.fromkeys(one.label for one in sets))
         progress = progress or FittingProgress()
+        ahead = self._ahead((model, checkpoint), sets, features, probes, memory)
         for number, one in enumerate(sets):
             where = f"model {name}, tap {one.label}, reduction {one.reduction}"
             where += "" if one.control is None else f", {one.control} with seed {one.seed}"
@@ -170,10 +176,10 @@ class Measurement:
             tap += "" if one.control in {None, REDUCTION_SEED} else f", {one.control} with seed {one.seed}"
             for probe_name, probe in probes.items():
                 progress.begin(work_of(one.wanted.width), f"{tap} {probe_name}" if len(probes) > 1 else tap)
-                names = [model, checkpoint, one.label, one.reduction, probe_name]
-                names += [] if one.control is None else [one.control, str(one.seed)]
+                names = _names((model, checkpoint), one, probe_name)
                 key = self.journal.key(names, contents, probe) if self.journal is not None else ""
-                fitted = self._fitted(f"{where}, probe {probe_name}", key, probe, matrix, context, asked)
+                there = functools.partial(ahead.take, (model, checkpoint, number, probe_name), progress)
+                fitted = self._fitted(f"{where}, probe {probe_name}", key, probe, matrix, context, asked, there)
                 for index, probe_fitted in fitted.items():
                     target = self.question.targets[index]
                     score = functools.partial(
@@ -192,6 +198,32 @@ class Measurement:
             warnings.warn(text, ProbekitWarning, stacklevel=2)
         self.seconds += time.monotonic() - start
 
+    def _ahead(
+        self,
+        model: tuple[str, str | None],
+        sets: Sequence[FeatureSet],
+        features: Callable[[int], FeatureMatrix],
+        probes: Mapping[str, Probe],
+        memory: int | None,
+    ) -> FitsAhead:
+        """Return the fits that are small enough to be made in processes of their own."""
+        tasks: dict[Place, Callable[[], FitTask]] = {}
+        rows = len(self.question.owners)
+        for number, one in enumerate(sets):
+            if one.learned is not None or self.workers is None or not self.workers.count:
+                continue
+            asked = [index for index, target in enumerate(self.question.targets) if one.asks(target)]
+            targets, size = [self.question.targets[index] for index in asked], 4 * rows * one.wanted.width
+            for name, probe in probes.items():
+                needed = probe.side_by_side(rows, one.wanted.width, targets)
+                if needed is None or not self.workers.afford(needed + COPIES * size, memory):
+                    continue
+                left = None if memory is None else max(0, memory - size)
+                place, names = (*model, number, name), _names(model, one, name)
+                make = functools.partial(FitTask, place, names, probe, asked=asked, memory=left)
+                tasks[place] = functools.partial(_task, make, features, number)
+        return FitsAhead(self.workers, tasks)
+
     def _fitted(
         self,
         where: str,
@@ -200,12 +232,19 @@ class Measurement:
         matrix: FeatureMatrix,
         context: FitContext,
         asked: Sequence[int],
+        there: Callable[[], list[FittedProbe] | None],
     ) -> dict[int, FittedProbe]:
-        """Return the fitted probe of each target that is asked, by its number, without those that failed."""
+        """Return the fitted probe of each target that is asked, by its number, without those that failed.
+
+        ``there`` gives those of a process, if there is one that makes this fit.
+        """
         targets = [self.question.targets[index] for index in asked]
         fitted = self.journal.read(key) if self.journal is not None else {}
         if len(fitted) == len(targets):
             return fitted
+        made = there() if not fitted else None
+        if made is not None:
+            fitted = dict(zip(asked, made, strict=True))
         together, failed = None, len(self.failures)
         if not fitted and len(targets) > 1:
             try:
@@ -317,6 +356,16 @@ def _fit(probe: Probe, matrix: FeatureMatrix, targets: Sequence[Target], context
     if len(fitted) != len(targets):
         raise ValueError(f"{probe.kind!r} gave {len(fitted)} fitted probes for {len(targets)} targets")
     return fitted
+
+
+def _task(make: Callable[..., FitTask], features: Callable[[int], FeatureMatrix], number: int) -> FitTask:
+    return make(matrix=features(number))
+
+
+def _names(model: tuple[str, str | None], one: FeatureSet, probe: str) -> list[str | None]:
+    """Return by what the journal knows a fit."""
+    names = [*model, one.label, one.reduction, probe]
+    return names if one.control is None else [*names, one.control, str(one.seed)]
 
 
 def _asked(target: Target) -> str:

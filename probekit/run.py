@@ -7,13 +7,13 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from probekit.data.question import ask
 from probekit.durable import write_file
-from probekit.errors import MachineError, ProbekitWarning, Problem, UserError
+from probekit.errors import MachineError, ProbekitWarning, Problem, UserError, kept_warnings
 from probekit.features.digests import RowDigests
 from probekit.features.extraction import StopRequest
 from probekit.features.isolated import extract_in_child
@@ -30,6 +30,7 @@ from probekit.provenance import environment, model_facts, reproduce_command, see
 from probekit.reading import feature_rows, open_store, read_models
 from probekit.results import FAILED, GraphRecord, RunResult, TapRecord
 from probekit.saved.files import FILE as PROBES
+from probekit.workers import FitWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,7 +58,9 @@ class Console:
         colour: whether printed reports may hold ANSI colours.
         stop: looked at after each row range that is extracted.
         say: told what the user should know while the run waits.
-        isolate: extract in a process of its own, so that a crash of a model's runtime is told and costs one row range.
+        isolate: extract in a process of its own, so that a crash of a model's runtime is told and costs one row range;
+            fit small probes in processes of their own, where that is faster.
+        processes: for fits, at most; None: as many as PyTorch would use threads.
     """
 
     tell: Tell = silent
@@ -66,6 +69,7 @@ class Console:
     stop: StopRequest = field(default_factory=StopRequest)
     say: Callable[[str], None] = _unsaid
     isolate: bool = False
+    processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def _run(
     spec = loaded.spec
     started, clock = datetime.now(UTC), time.monotonic()
     _refuse_unwritable(directory)
-    with _kept_warnings() as told:
+    with kept_warnings() as told:
         plugins.load_listeners()
         plugins.load_findings()
         plugins.emit("on_run_start", spec=spec)
@@ -139,8 +143,9 @@ def _run(
         if spec.data.on_bad_input == "skip":  # files that cannot be read are often alike: empty
             question.refuse_duplicates(contents, allow=allow)
         journal = FitJournal(directory / "fits", question.targets)
-        measured = Measurement(question, journal)
-        with _kept_fits_told(journal, console):
+        workers = FitWorkers(question.targets, journal, console.processes if console.isolate else 1)
+        measured = Measurement(question, journal, workers)
+        with _kept_fits_told(journal, console), workers:
             progress = _fitting_progress(spec, readings, console)
             for one in readings:
                 probe_model(spec, one, measured, plugins, progress)
@@ -281,7 +286,7 @@ def _predictions(spec: Spec, measured: Measurement) -> Predictions:
 
 def _judged(result: RunResult, predictions: Predictions, plugins: Plugins) -> RunResult:
     """Return the result with what is compared and found in it, and what plugins' findings warned of."""
-    with _kept_warnings() as told:
+    with kept_warnings() as told:
         result = with_mistakes(judge(result, predictions), predictions)
         result = result.model_copy(update={"findings": plugins.findings(result)})
     if told:
@@ -329,21 +334,3 @@ def _refuse_unwritable(directory: Path) -> None:
     except OSError as error:
         what = f"cannot write to {str(directory)!r}: {error.strerror}"
         raise MachineError(Problem("PK-R13", what, "name another folder with -o")) from error
-
-
-@contextmanager
-def _kept_warnings() -> Iterator[list[str]]:
-    """Give a list that holds, at the end, what probekit warned of; other warnings go their usual way."""
-    told: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ProbekitWarning)
-        usual = warnings.showwarning
-
-        def keep(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, ProbekitWarning):
-                told.append(str(message))
-            else:
-                usual(message, category, *place, **more)
-
-        warnings.showwarning = keep
-        yield told

@@ -406,8 +406,8 @@ class Stored:
     def read(self, rows: Any) -> Any:
         return self.array[rows]
 
-    def blocks(self, rows_at_once: int = 8192) -> Any:
-        return ArrayMatrix(self.array).blocks(rows_at_once)
+    def blocks(self, rows_at_once: int = 8192, rows: Any = None) -> Any:
+        return ArrayMatrix(self.array).blocks(rows_at_once, rows)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.array(self.array, dtype=dtype)

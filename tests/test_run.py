@@ -25,6 +25,7 @@ from probekit.components import LinearMap
 from probekit.probes.linear import LinearProbe
 from probekit.report.files import CsvReport
 from probekit.report.markdown import MarkdownReport
+from probekit.workers import FitWorkers
 
 QUICK = ("taps=[image, relu_1, linear, logits]", "reductions=null", "probe={kind: linear, penalty: [0.1, 0.01]}")
 PROBE_FIELDS = (
@@ -164,6 +165,21 @@ def test_the_same_spec_gives_the_same_numbers(digits, specs, tmp_path):
     assert again.result.model == digits.result.model
     first, second = (run.directory / "predictions.safetensors" for run in (digits, again))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_fits_in_processes_of_their_own_are_the_same_to_the_last_bit(specs, tmp_path, monkeypatch):
+    monkeypatch.setattr("probekit.workers.WORTH_SECONDS", 0.0)
+    submitted = []
+    submit = FitWorkers.submit
+    monkeypatch.setattr(FitWorkers, "submit", lambda self, task: submitted.append(task.place) or submit(self, task))
+    found = []
+    for count in (1, 2):
+        plugins, console = Plugins(), Console(isolate=True, processes=count)
+        outcome = run_spec(load_spec(specs / "digits.yaml", plugins, QUICK), plugins, tmp_path / str(count), console)
+        assert len(submitted) == (4 if count == 2 else 0)
+        found.append([one.model_dump(exclude={"seconds"}) for one in outcome.result.probes])
+        found.append((outcome.directory / "predictions.safetensors").read_bytes())
+    assert found[:2] == found[2:]
 
 
 def test_another_seed_gives_other_splits(digits, specs, tmp_path):

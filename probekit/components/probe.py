@@ -31,8 +31,8 @@ class FeatureMatrix(Protocol):
     def read(self, rows: IntArray | slice) -> FloatArray:
         """Return those rows, in their order."""
 
-    def blocks(self, rows_at_once: int = 8192) -> Iterator[FloatArray]:
-        """Give all rows in order, so many at a time; the arrays must not be written to."""
+    def blocks(self, rows_at_once: int = 8192, rows: IntArray | None = None) -> Iterator[FloatArray]:
+        """Give all rows in order, or some of them, so many at a time at most; the arrays must not be written to."""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return all rows."""
@@ -53,10 +53,15 @@ class ArrayMatrix:
         """Index the array."""
         return self.array[rows]
 
-    def blocks(self, rows_at_once: int = 8192) -> Iterator[FloatArray]:
-        """Give views of the array."""
-        for start in range(0, len(self.array), rows_at_once):
-            yield self.array[start : start + rows_at_once]
+    def blocks(self, rows_at_once: int = 8192, rows: IntArray | None = None) -> Iterator[FloatArray]:
+        """Give views of the array where rows follow each other, else copies."""
+        for start in range(0, len(self.array) if rows is None else len(rows), rows_at_once):
+            if rows is None:
+                yield self.array[start : start + rows_at_once]
+                continue
+            part = rows[start : start + rows_at_once]
+            first, last = int(part[0]), int(part[-1])
+            yield self.array[first : last + 1] if (np.diff(part) == 1).all() and first >= 0 else self.array[part]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return the array."""
@@ -252,6 +257,22 @@ class Probe(Component):
     """What is fitted to the features of a tap."""
 
     category: ClassVar[str] = "probe"
+
+    def side_by_side(self, rows: int, features: int, targets: Sequence[Target]) -> int | None:  # noqa: ARG002
+        """Return the bytes that a fit takes beside its features, where several may be made at the same time.
+
+        Each is then made in a process of its own: the probe and what it returns must pickle, and a fit must be the same
+        there, whatever the number of threads.
+
+        Args:
+            rows: of the feature matrix.
+            features: its width.
+            targets: all that is asked of it.
+
+        Returns:
+            None where a fit is made alone, which is the default.
+        """
+        return None
 
     @abstractmethod
     def fit(

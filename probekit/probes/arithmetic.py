@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +12,22 @@ if TYPE_CHECKING:
 
     from probekit.probes.design import Design
 
+SMALL_FIT_FLOPS = 4e9
+"""Operations of a pass up to which more threads make a fit hardly faster: steps between products take most of it."""
 _ONE_THREAD_FLOPS = 2e7
 _HALF_WIDTH_FLOPS, _HALF_WIDTH_FLOPS_CACHED = 5e7, 2e9
 _CACHED_VALUES = 1 << 23
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep what PyTorch computes on one thread."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 @contextmanager
@@ -25,13 +38,8 @@ def threads_for(flops: int, device: torch.device) -> Iterator[None]:
         flops: of one pass.
         device: of X.
     """
-    usual = torch.get_num_threads()
-    if flops < _ONE_THREAD_FLOPS and device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
+    with one_thread() if flops < _ONE_THREAD_FLOPS and device.type == "cpu" else nullcontext():
         yield
-    finally:
-        torch.set_num_threads(usual)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from probekit.probes.biases import EXACT, best_bias, columns_at_once
+from probekit.probes.losses import OfClasses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,13 +166,14 @@ def _settle(claim: Claim, Z: Tensor, moved: Tensor | None) -> _Settled:
     if moved is not None:
         start = bias if claim.dual_bias is None else bias + claim.dual_bias.to(Z.device)
         shift = best_bias(answers, moved, start, exact)
-    value, divergence, log_predictions = 0.0, 0.0, []
+    value, divergence, log_predictions = 0.0, 0.0, torch.zeros((), dtype=Z.dtype, device=Z.device)
     residual = Z if moved is None else moved
     for here in columns_at_once(Z):
         Zp = Z[:, here].add_(bias.unsqueeze(-1))
         normaliser = loss.normaliser(Zp)
         value += float((normaliser - loss.fit(Zp, y[here].unsqueeze(0))).sum())
-        log_predictions.append(loss.log_predictions(Zp, normaliser))
+        if isinstance(loss, OfClasses):
+            log_predictions = log_predictions + loss.log_predictions(Zp, normaliser)
         Zq = Zp
         if moved is not None:
             Zq = moved[:, here].add_(shift.unsqueeze(-1))
@@ -179,9 +181,9 @@ def _settle(claim: Claim, Z: Tensor, moved: Tensor | None) -> _Settled:
         loss.residual(Zq.unsqueeze(0), y[here].view(1, 1, -1))
     rows = Z.shape[1]
     value, divergence = value / rows, max(divergence / rows, 0.0)
-    if log_predictions[0] is None:
+    if not isinstance(loss, OfClasses):
         return _Settled(bias, value, residual, divergence)
-    mean_log_p = sum(part for part in log_predictions if part is not None) / rows
+    mean_log_p = log_predictions / rows
     share = loss.shares(answers)
     excess = residual.mean(dim=1)
     excess = excess if len(excess) > 1 else torch.cat([-excess, excess])

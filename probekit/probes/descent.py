@@ -11,10 +11,10 @@ from probekit.probes.metric import refreshed
 from probekit.probes.stack import Heads, dots, like
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from probekit.probes.axes import Axes
-    from probekit.probes.design import Design
+    from probekit.probes.design import Design, OwnUnits
 
 _FEW_COLUMNS = 64
 _CACHED_VALUES = 1 << 20
@@ -81,23 +81,29 @@ class Descent:
             directions: of each group, shape (heads, columns, axes + 1).
         """
         stacked = torch.cat([d[..., :-1].flatten(0, 1) for d in directions]).to(self.dtype)
+        moves = torch.cat([d[..., -1].flatten() for d in directions])
+        at_once = max(256, _CACHED_VALUES // len(stacked))
+        blocks, units = self._blocks(at_once)
+        if units is not None:
+            stacked, added = units.weights(stacked)
+            moves = moves + added
         wide = self.groups[0].W.dtype
         losses = [torch.zeros(len(heads), dtype=torch.float64) for heads in self.groups]
         gradient = torch.zeros(stacked.shape, dtype=wide, device=stacked.device)
         biases = torch.zeros(len(stacked), dtype=wide, device=stacked.device)
         first = 0
-        for block in self.X.blocks(self.dtype, max(256, _CACHED_VALUES // len(stacked))):
+        for block in blocks:
             here = slice(first, first + len(block))
             # With few columns and with half width, rows first are multiplied faster.
             rows_first = len(stacked) < _FEW_COLUMNS or self.dtype.itemsize < 4
             product = (block @ stacked.T).T if rows_first else stacked @ block.T
             residual = torch.empty(product.shape, dtype=wide, device=product.device)
             top = 0
-            for place, (heads, direction) in enumerate(zip(self.groups, directions, strict=True)):
+            for place, heads in enumerate(self.groups):
                 size = len(heads) * heads.columns
                 part = product[top : top + size].view(len(heads), heads.columns, len(block))
                 moved = heads.Zd[..., here]
-                torch.add(part, direction[..., -1:], out=moved)
+                torch.add(part, moves[top : top + size].view(len(heads), heads.columns, 1), out=moved)
                 own = residual[top : top + size].view(part.shape)
                 torch.add(heads.Z[..., here], moved, out=own)
                 losses[place] += heads.sum(heads.loss.residual(own, heads.answers(here)))
@@ -106,7 +112,12 @@ class Descent:
             biases += residual.sum(dim=1)
             first += len(block)
         self.passes += 1
-        return self._split(losses, gradient, biases)
+        return self._split(losses, gradient if units is None else units.gradient(gradient, biases), biases)
+
+    def _blocks(self, at_once: int) -> tuple[Iterator[Tensor], OwnUnits | None]:
+        """Return the rows, standardised or as they are, and then what makes up for it."""
+        units = self.X.own_units(self.dtype)
+        return (self.X.blocks(self.dtype, at_once) if units is None else self.X.own_blocks(at_once)), units
 
     def _split(self, losses: list[Tensor], gradient: Tensor, biases: Tensor) -> list[tuple[Tensor, Tensor]]:
         found, top = [], 0
@@ -130,7 +141,8 @@ class Descent:
         ]
         first = 0
         columns = sum(len(places) * heads.columns for heads, places in zip(self.groups, chosen, strict=True))
-        for block in self.X.blocks(self.dtype, max(256, _CACHED_VALUES // columns)):
+        blocks, units = self._blocks(max(256, _CACHED_VALUES // columns))
+        for block in blocks:
             here = slice(first, first + len(block))
             for heads, (places, rate), total in zip(self.groups, some, totals, strict=True):
                 if not len(places):
@@ -141,6 +153,10 @@ class Descent:
                 total[..., -1] += residual.sum(dim=2)
             first += len(block)
         self.passes += 0.5
+        if units is not None:
+            for total in totals:
+                flat = total.flatten(0, 1)
+                flat[:, :-1] = units.gradient(flat[:, :-1], flat[:, -1])
         return [total.div_(len(self.X)) for total in totals]
 
 

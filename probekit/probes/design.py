@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +17,40 @@ from probekit.probes.standardise import rows_at_once
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from probekit.components import FeatureMatrix, IntArray
+    from probekit.components import FeatureMatrix, FloatArray, IntArray
     from probekit.probes.standardise import Standardiser
 
 READ_AHEAD = 2
 """Blocks that wait, read and standardised, for the products."""
+_PAGE_VALUES = 1024
+
+
+@dataclass(frozen=True)
+class OwnUnits:
+    """How products with rows as they are become products with standardised rows, (x - mean) ⋅ factor.
+
+    Args:
+        mean: shape (features,), float64.
+        factor: shape (features,), float64; 0 for a constant feature.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def weights(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights (columns, features) for rows as they are, and what is to be added to their products."""
+        own = weights.double() * self.factor
+        return own.to(weights.dtype), -(own @ self.mean).to(weights.dtype)
+
+    def gradient(self, product: Tensor, sums: Tensor) -> Tensor:
+        """Return residuals times standardised rows.
+
+        Args:
+            product: residuals times rows as they are, shape (columns, features).
+            sums: of the residuals, shape (columns,).
+        """
+        centred = product.double() - sums.double().unsqueeze(1) * self.mean
+        return centred.mul_(self.factor).to(product.dtype)
 
 
 class Design(ABC):
@@ -49,6 +81,14 @@ class Design(ABC):
             dtype: of the blocks.
             at_once: the most rows of a block.
         """
+
+    def own_units(self, dtype: torch.dtype) -> OwnUnits | None:  # noqa: ARG002 - of streamed rows
+        """Return how to multiply :meth:`own_blocks`; None where rows are better standardised first."""
+        return None
+
+    def own_blocks(self, at_once: int) -> Iterator[Tensor]:
+        """Give the rows in order as they were given, in float32, not to be written to; see :meth:`blocks`."""
+        raise TypeError(f"{type(self).__name__} has standardised rows only, not {at_once} as they were")
 
     @abstractmethod
     def release(self) -> None:
@@ -117,30 +157,41 @@ class Streamed(Design):
         self._features, self._train, self._scale = features, train, scale
         self._most = most or rows_at_once(features)
         self.shape, self.device = (len(train), features.shape[1]), torch.device(device)
+        self._units: OwnUnits | None = None
+        if scale.is_mild and self.device.type != "mps":  # which has no float64
+            self._units = OwnUnits(
+                torch.from_numpy(scale.mean).to(self.device), torch.from_numpy(1 / scale.scale).to(self.device)
+            )
 
     def blocks(self, dtype: torch.dtype, at_once: int) -> Iterator[Tensor]:
-        """Read block by block."""
+        """Read and standardise block by block."""
         at_once = min(at_once, self._most)
-        starts = list(range(0, len(self), at_once))
 
-        def read(start: int) -> Tensor:
-            rows = self._features.read(self._train[start : start + at_once])
-            return torch.from_numpy(self._scale(rows)).to(dtype=dtype)
+        def read() -> Iterator[Tensor]:
+            for start in range(0, len(self), at_once):
+                rows = self._features.read(self._train[start : start + at_once])
+                yield torch.from_numpy(self._scale(rows)).to(dtype=dtype)
 
-        if len(starts) == 1:
-            yield read(0).to(self.device)
-            return
-        with ThreadPoolExecutor(1, "probekit-rows") as pool:
-            waiting = [pool.submit(read, start) for start in starts[:READ_AHEAD]]
-            try:
-                for place in range(len(starts)):
-                    block = waiting.pop(0).result()
-                    if place + READ_AHEAD < len(starts):
-                        waiting.append(pool.submit(read, starts[place + READ_AHEAD]))
-                    yield block.to(self.device)
-            finally:
-                for one in waiting:
-                    one.cancel()
+        for block in read() if len(self) <= at_once else _ahead(read()):
+            yield block.to(self.device)
+
+    def own_units(self, dtype: torch.dtype) -> OwnUnits | None:
+        """Leave standardising to the weights, where that loses few digits of the dtype."""
+        return self._units if dtype == torch.float32 else None
+
+    def own_blocks(self, at_once: int) -> Iterator[Tensor]:
+        """Read block by block: memory of the store itself where the rows lie there as they are needed."""
+
+        at_once = min(at_once, self._most)
+
+        def read() -> Iterator[Tensor]:
+            for rows in self._features.blocks(at_once, self._train):
+                if not rows.flags.owndata:
+                    rows.reshape(-1)[::_PAGE_VALUES].max()  # brings the file's pages into memory
+                yield _read_only(rows)
+
+        for block in read() if len(self) <= at_once else _ahead(read()):
+            yield block.to(self.device)
 
     def release(self) -> None:
         """There are none."""
@@ -153,6 +204,28 @@ class Streamed(Design):
             part = self._features.read(chosen[start : start + self._most])
             found[start : start + self._most] = torch.from_numpy(self._scale(part))
         return found
+
+
+def _ahead(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Give blocks that a thread makes, a few ahead."""
+    with ThreadPoolExecutor(1, "probekit-rows") as pool:
+        waiting = [pool.submit(next, blocks, None) for _ in range(READ_AHEAD)]
+        try:
+            while (block := waiting.pop(0).result()) is not None:
+                waiting.append(pool.submit(next, blocks, None))
+                yield block
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+def _read_only(rows: FloatArray) -> Tensor:
+    """Return a tensor of memory that is not to be written to, which PyTorch has no notion of and warns about."""
+    if rows.flags.writeable:
+        return torch.from_numpy(rows)
+    memory: Any = (ctypes.c_float * rows.size).from_address(rows.ctypes.data)
+    memory.owner = rows  # lives as long as the tensor does
+    return torch.from_numpy(np.frombuffer(memory, np.float32).reshape(rows.shape))
 
 
 def hold(source: Design) -> Held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -96,6 +97,28 @@ class LinearProbe(Probe):
         values = self.penalty if isinstance(self.penalty, list) else [float(self.penalty)]
         return sorted(set(values), reverse=True)
 
+    def side_by_side(self, rows: int, features: int, targets: Sequence[Target]) -> int | None:
+        """Return the bytes of a fit that is made on one thread, since its passes are small."""
+        from probekit.probes.memory import Job, plan_memory
+
+        if not self._is_small(rows, features, targets):
+            return None
+        columns = self._columns(targets)
+        return plan_memory(Job(rows, features, columns, columns), None).needed
+
+    def _is_small(self, rows: int, features: int, targets: Sequence[Target]) -> bool:
+        from probekit.backends.torch_run import find_device
+        from probekit.probes.arithmetic import SMALL_FIT_FLOPS
+
+        if find_device(self.device, "probe.device").type != "cpu":
+            return False
+        return 4 * rows * features * self._columns(targets) <= SMALL_FIT_FLOPS
+
+    def _columns(self, targets: Sequence[Target]) -> int:
+        """Return how many columns the heads of a fit have together, before any path grows."""
+        outputs = sum(max(1, len(target.classes)) for target in targets)
+        return outputs if self.stopping == "early" else outputs * len(self.penalties())
+
     def fit(
         self, features: FeatureMatrix, targets: Sequence[Target], context: FitContext | None = None
     ) -> list[FittedProbe]:
@@ -109,9 +132,14 @@ class LinearProbe(Probe):
                 ``PK-R03``, one head does not fit into ``context.memory``.
             MachineError: ``PK-E02``, the device is not here.
         """
+        from probekit.probes.arithmetic import one_thread
+
+        with one_thread() if self._is_small(*features.shape, targets) else nullcontext():
+            return self._fit(features, targets, context or FitContext())
+
+    def _fit(self, features: FeatureMatrix, targets: Sequence[Target], context: FitContext) -> list[FittedProbe]:
         from probekit.backends.torch_run import find_device
 
-        context = context or FitContext()
         device = find_device(self.device, "probe.device")
         if self.stopping == "early":
             options = self.early or EarlyStopping()

@@ -79,19 +79,13 @@ class Loss(ABC):
     def values(self, Z: Tensor, y: Tensor) -> Tensor:
         """Return each row's loss, shape (heads, rows)."""
 
+    @abstractmethod
     def curvature(self, Z: Tensor) -> Curvature:
         """Return the rows' mean second derivative.
 
         Args:
             Z: shape (heads, columns, rows).
         """
-        second = self.second(Z)
-        values = second.mean(dim=2)
-        return Curvature(values, None, _spread(second.pow(2).sum(dim=1).mean(dim=1), values))
-
-    def second(self, Z: Tensor) -> Tensor:
-        """Return the second derivative for each column on its own, shape of Z; a softmax couples its columns."""
-        raise NotImplementedError
 
     @abstractmethod
     def start(self, y: Tensor, columns: int) -> Tensor:
@@ -127,10 +121,19 @@ class Loss(ABC):
         inner = (self.predictions(Zq, own) * (Zq - Zp)).sum(dim=0)
         return float((inner - own + normaliser).sum())
 
-    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor | None:  # noqa: ARG002 - of classes
-        """Return the sum over the rows of log p of each class, for logits (columns, rows); None for a number."""
-        return None
+    def shaped(self, y: Tensor) -> Tensor:
+        """Return answers of shape (rows,) as (1, 1, rows)."""
+        return y.view(1, 1, -1)
 
+
+class OfClasses(Loss):
+    """A loss whose predictions are probabilities of classes."""
+
+    @abstractmethod
+    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor:
+        """Return the sum over the rows of log p of each class, shape (classes,), for logits (columns, rows)."""
+
+    @abstractmethod
     def mix(self, residual: Tensor, y: Tensor, constant: Tensor, share: float) -> None:
         """Turn Q - Y, shape (columns, rows), into (1 - share) Q + share · constant - Y, in place.
 
@@ -140,15 +143,24 @@ class Loss(ABC):
             constant: a distribution over the classes, the same for each row.
             share: of it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def shares(self, answers: Answers) -> Tensor:
         """Return each class's share of the rows."""
-        raise NotImplementedError
 
-    def shaped(self, y: Tensor) -> Tensor:
-        """Return answers of shape (rows,) as (1, 1, rows)."""
-        return y.view(1, 1, -1)
+
+class OfColumns(Loss):
+    """A loss that is a sum over the columns: its second derivative has no cross terms."""
+
+    @abstractmethod
+    def second(self, Z: Tensor) -> Tensor:
+        """Return the second derivative for each column on its own, shape of Z."""
+
+    def curvature(self, Z: Tensor) -> Curvature:
+        """The mean of ``second``."""
+        second = self.second(Z)
+        values = second.mean(dim=2)
+        return Curvature(values, None, _spread(second.pow(2).sum(dim=1).mean(dim=1), values))
 
 
 def _sample_step(Z: Tensor) -> int:
@@ -156,7 +168,7 @@ def _sample_step(Z: Tensor) -> int:
     return max(1, Z.shape[2] // max(2 * Z.shape[1], _FEWEST_ROWS))
 
 
-class Softmax(Loss):
+class Softmax(OfClasses):
     """Cross-entropy of the softmax over the columns, in nats."""
 
     name = "softmax"
@@ -208,7 +220,7 @@ class Softmax(Loss):
         """Exponentials of what is left."""
         return (Z - normaliser).exp_()
 
-    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor | None:
+    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor:
         """Logits minus the normaliser."""
         return Z.sum(dim=1) - normaliser.sum()
 
@@ -226,7 +238,7 @@ def _softplus(Z: Tensor) -> Tensor:
     return torch.nn.functional.softplus(Z, threshold=_LINEAR_ABOVE)
 
 
-class Logistic(Loss):
+class Logistic(OfColumns, OfClasses):
     """Cross-entropy of a yes/no label, in nats."""
 
     name = "logistic"
@@ -262,7 +274,7 @@ class Logistic(Loss):
         """Sigmoids."""
         return torch.sigmoid(Z)
 
-    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor | None:
+    def log_predictions(self, Z: Tensor, normaliser: Tensor) -> Tensor:
         """Of no, and of yes."""
         no = -normaliser.sum()
         return torch.stack([no, no + Z[0].sum()])
@@ -277,7 +289,7 @@ class Logistic(Loss):
         return torch.stack([1 - yes, yes])
 
 
-class Squares(Loss):
+class Squares(OfColumns):
     """Half the squared error of a number."""
 
     name = "squares"

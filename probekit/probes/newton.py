@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from probekit.probes.losses import SOFTMAX
+from probekit.probes.losses import SOFTMAX, OfColumns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 4096
 _SHORTEST = 1e-6
+_FEW_UNKNOWNS, _FEW_FLOPS = 704, 6e9
 
 
 def newton_step(X: Design, answers: Answers, W: Tensor, b: Tensor, penalty: float) -> tuple[Tensor, Tensor, bool]:
@@ -98,12 +100,31 @@ def add_curvature(matrix: Tensor, loss: Loss, Z: Tensor, ones: Tensor, share: fl
         share: of the sum.
     """
     size = ones.shape[1]
-    if loss is SOFTMAX:
+    if isinstance(loss, OfColumns):
+        second = loss.second(Z).T
+    else:
         second = torch.softmax(Z, dim=0).T
         scaled = (second.unsqueeze(2) * ones.unsqueeze(1)).flatten(1)
         matrix.addmm_(scaled.T, scaled, alpha=-share)
-    else:
-        second = loss.second(Z).T
     for column in range(len(Z)):
         place = slice(column * size, (column + 1) * size)
         matrix[place, place].addmm_(ones.T, second[:, column : column + 1] * ones, alpha=share)
+
+
+def is_newton_small(X: Design, answers: Answers) -> bool:
+    """Return whether a head is finished faster by Newton's method than by ever more passes."""
+    if X.device.type != "cpu":
+        return False
+    return _unknowns(X, answers) <= _FEW_UNKNOWNS or newton_flops(X, answers) <= _FEW_FLOPS
+
+
+def newton_flops(X: Design, answers: Answers) -> float:
+    """Return the operations of one Newton step; infinite where it is not made, off the CPU."""
+    if X.device.type != "cpu":
+        return math.inf
+    unknowns = _unknowns(X, answers)
+    return 2.0 * len(X) * unknowns**2 + unknowns**3
+
+
+def _unknowns(X: Design, answers: Answers) -> int:
+    return answers.columns * (X.shape[1] + 1)

@@ -9,12 +9,13 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from probekit.components import Array, FeatureMatrix, FloatArray, IntArray
+    from probekit.components import FeatureMatrix, FloatArray, IntArray
 
 ROWS_AT_ONCE = 1 << 14
 BLOCK_BYTES = 32 << 20
 _SHIFT_ROWS = 256
 _CACHED_VALUES = 1 << 18
+_SMALLEST_SCALE, _LARGEST_MEAN = 1e-12, 32.0
 _FINEST_SQUARE = 1e-30
 """Smaller ones lose digits in float32."""
 
@@ -72,11 +73,31 @@ class Standardiser:
 
     def __call__(self, rows: FloatArray) -> FloatArray:
         """Return standardised float32 of the same shape; ``rows`` stay as they are."""
-        # Two differences in float32 are exact where one, of a large mean, would not be.
-        standard: Array = rows.astype(self._dtype, copy=False) - self._shift
-        standard -= self._offset
-        standard *= self._factor
-        return standard.astype(np.float32, copy=False)
+        standard = np.empty(rows.shape, np.float32)
+        piece = max(1, _CACHED_VALUES // max(1, rows.shape[1]))
+        for start in range(0, len(rows), piece):
+            part, out = rows[start : start + piece], standard[start : start + piece]
+            # Two differences in float32 are exact where one, of a large mean, would not be.
+            within = out if self._dtype == np.float32 else np.empty(out.shape, self._dtype)
+            np.subtract(part, self._shift, out=within, dtype=self._dtype)
+            within -= self._offset
+            np.multiply(within, self._factor, out=out, casting="same_kind")
+        return standard
+
+    @property
+    def is_mild(self) -> bool:
+        """Whether standardising can be left to the weights in float32, without many digits lost.
+
+        The logits of features as they are carry the rounding of their means, which cancel.
+        """
+        used = np.isfinite(self.scale)
+        scale = self.scale[used]
+        return bool(
+            self._dtype == np.float32
+            and (scale > _SMALLEST_SCALE).all()
+            and (scale < 1 / _SMALLEST_SCALE).all()
+            and (np.abs(self.mean) <= _LARGEST_MEAN * np.where(used, self.scale, 1)).all()
+        )
 
     def fold(
         self, weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]

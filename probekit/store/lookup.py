@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,9 @@ class Lookup:
         first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
         self._high, self._low, self._rows = high[first], low[first], order[first]
         self._answers: list[tuple[Array, Found]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_answers": []}
 
     def find(self, digests: Array) -> Found:
         """Return where digests are.

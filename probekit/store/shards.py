@@ -193,6 +193,12 @@ class ShardMaps:
         self._maps: OrderedDict[Path, Array] = OrderedDict()
         self._offsets: dict[Path, int] = {}
 
+    def __getstate__(self) -> int:
+        return self._most  # another process maps for itself
+
+    def __setstate__(self, most: int) -> None:
+        self.__init__(most)  # type: ignore[misc]
+
     def get(self, path: Path, shard: Shard, range_id: str) -> Array:
         """Return the stored values, shape (feature rows, width), read-only: float32, or uint16 with the bits of halves.
 

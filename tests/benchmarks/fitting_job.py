@@ -18,9 +18,14 @@ from fitting_problems import Problem, Read, make_target
 from fitting_truth import Objective, Standard
 from side_by_side import OwnTime, interleave, print_table, timed
 
+from probekit.components import ArrayMatrix
+from probekit.workers import FitTask, FitWorkers
+
 PENALTIES = tuple(np.logspace(0, -4, 8).tolist())
 """The path of λ, the largest first."""
 _ROUNDING = 1e-7
+PROCESSES = "1 in each of 2 processes"
+"""How many threads a job takes that a run would do side by side; they are there before the time begins."""
 
 
 def tasks_of(read: Read, factors: Sequence[str], taps: int | None, rows: int | None) -> list[Task]:
@@ -75,9 +80,20 @@ def _targets(task: Task) -> list[Any]:
             task.labels.items()]  # fmt: skip
 
 
-def our_job(tasks: Sequence[Task], penalties: Sequence[float], tolerance: float) -> list[Any]:
-    """Fit all heads of all taps, one tap after the other."""
-    return [ours.fit(task.features, _targets(task), penalties, tolerance) for task in tasks]
+def our_job(
+    tasks: Sequence[Task], penalties: Sequence[float], tolerance: float, workers: FitWorkers | None = None
+) -> list[Any]:
+    """Fit all heads of all taps, one tap after the other, or in processes as a run does."""
+    if workers is None:
+        return [ours.fit(task.features, _targets(task), penalties, tolerance) for task in tasks]
+    probe, places = ours.probe(penalties, tolerance), range(len(tasks))
+    asked = list(range(len(tasks[0].labels)))
+    waiting = [FitTask((n,), (), probe, ArrayMatrix(tasks[n].features), asked, None) for n in places]
+    futures = [workers.submit(one) for one in waiting]
+    found = [workers.wait(future, one, lambda _: None) for future, one in zip(futures, waiting, strict=True)]
+    if any(one is None for one in found):
+        raise RuntimeError("a fit failed in its process")
+    return found
 
 
 def largest_gap(tasks: Sequence[Task], penalties: Sequence[float], fits: Sequence[Any], lower: Optima) -> float:
@@ -145,20 +161,28 @@ def measure(
             returned = call()
             return returned if isinstance(returned, OwnTime) else OwnTime(returned, time.perf_counter() - begun)
 
-    def ours_at(count: int, tolerance: float = tolerance) -> OwnTime:
-        return at(count, lambda: our_job(tasks, penalties, tolerance))
+    def ours_at(how: int | str, tolerance: float = tolerance) -> OwnTime:
+        if how == PROCESSES:
+            return at(1, lambda: our_job(tasks, penalties, tolerance, workers))
+        return at(int(how), lambda: our_job(tasks, penalties, tolerance))
 
     _tell("the job: thread counts")
-    our_count = min(counts, key=lambda count: timed(lambda: ours_at(count)))
+    side_by_side = all(
+        ours.probe(penalties, tolerance).side_by_side(*task.features.shape, _targets(task)) for task in tasks
+    )
+    workers = FitWorkers(_targets(tasks[0]), count=2)
+    hows: list[int | str] = [*counts, *([PROCESSES] if side_by_side else [])]
+    our_count = min(hows, key=lambda how: timed(lambda: ours_at(how)))
     their_count = min(counts, key=lambda count: timed(lambda: at(count, one_process)))
     _tell("the job: timed pairs")
     single = interleave(lambda: at(their_count, one_process), lambda: ours_at(our_count), repeats, warm=0)
     pool = TwoProcesses(tasks, loops, penalties, folder)
     try:
         double = interleave(pool, lambda: ours_at(our_count), repeats, warm=0)
+        default = [ours_at(our_count, ours.DEFAULT) for _ in range(repeats)]
     finally:
         pool.close()
-    default = [ours_at(our_count, ours.DEFAULT) for _ in range(repeats)]
+        workers.__exit__(None)
     statuses = [one.status for fitted in default[0].result for head in fitted for one in head.facts.path]
     default_gap = largest_gap(tasks, penalties, default[0].result, lower)
     heads = len(penalties) * sum(len(task.labels) for task in tasks)

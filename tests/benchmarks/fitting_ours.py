@@ -34,11 +34,15 @@ def fit(
     **options: Any,
 ) -> list[FittedProbe]:
     """Fit all heads of a matrix."""
+    matrix = ArrayMatrix(features) if isinstance(features, np.ndarray) else features
+    return probe(penalties, tolerance, **options).fit(matrix, targets, FitContext(memory=memory))
+
+
+def probe(penalties: Sequence[float], tolerance: float = DEFAULT, **options: Any) -> Any:
+    """Return the probe that fits all heads of a matrix."""
     from probekit.probes.linear import LinearProbe
 
-    matrix = ArrayMatrix(features) if isinstance(features, np.ndarray) else features
-    probe = LinearProbe(penalty=list(penalties), tolerance=tolerance, **options)
-    return probe.fit(matrix, targets, FitContext(memory=memory))
+    return LinearProbe(penalty=list(penalties), tolerance=tolerance, **options)
 
 
 def point(fitted: FittedProbe, penalty: float) -> PathPoint:

@@ -289,6 +289,8 @@ def test_claims_of_several_losses_are_proven_as_each_alone_and_read_block_by_blo
     apart[rows] = X
 
     class Same:
+        is_mild = False
+
         def __call__(self, block):
             return block
 

@@ -1,11 +1,12 @@
 """Training rows that are held, and such that are read in every pass."""
 
+import gc
 import threading
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from probekit.components import ArrayMatrix
@@ -23,6 +24,10 @@ class Noted(ArrayMatrix):
     def read(self, rows):
         self.reads.append(np.asarray(rows).tolist())
         return super().read(rows)
+
+    def blocks(self, rows_at_once=8192, rows=None):
+        for start in range(0, len(rows), rows_at_once):
+            yield self.read(rows[start : start + rows_at_once])
 
 
 def streamed(X, train=None, most=None):
@@ -87,6 +92,53 @@ def test_a_half_width_copy_is_kept_until_it_is_released():
     assert torch.equal(next(one.blocks(torch.bfloat16, 10)), first)
 
 
+@settings(deadline=None, max_examples=40)
+@given(problem=problems(), mean=st.sampled_from([0.0, 2.0, -20.0]), seed=st.integers(0, 99))
+def test_products_with_rows_as_they_are_become_those_with_standardised_rows(problem, mean, seed):
+    X, train, at_once, most = problem
+    X = X + np.float32(mean)
+    one, matrix, scale = streamed(X, train, most)
+    assume(scale.is_mild)  # few rows may lie far closer to each other than to 0
+    truth = torch.from_numpy(scale(X[train])).double()
+    rng = np.random.default_rng(seed)
+    W = torch.from_numpy(rng.standard_normal((3, X.shape[1]))).float()
+    R = torch.from_numpy(rng.standard_normal((3, len(train)))).float()
+    units = one.own_units(torch.float32)
+    blocks = list(one.own_blocks(at_once))
+    assert all(len(block) <= min(at_once, most) for block in blocks)
+    own = torch.cat(blocks)
+    assert torch.equal(own, torch.from_numpy(X[train]))
+    weights, added = units.weights(W)
+    torch.testing.assert_close((own @ weights.T + added).double(), truth @ W.double().T, atol=1e-3, rtol=1e-3)
+    found = units.gradient(R @ own, R.sum(dim=1))
+    torch.testing.assert_close(found.double(), R.double() @ truth, atol=1e-3, rtol=1e-3)
+    assert [row for rows in matrix.reads for row in rows] == train.tolist()
+
+
+def test_rows_far_from_nought_and_products_of_other_dtypes_are_standardised_first():
+    X = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    near, _, _ = streamed(X)
+    assert near.own_units(torch.float32) is not None
+    assert near.own_units(torch.bfloat16) is None
+    assert near.own_units(torch.float64) is None
+    for far in (X + 100 * (np.arange(3) == 1).astype(np.float32), X * 1e-13, X * 1e30):
+        assert streamed(far.astype(np.float32))[0].own_units(torch.float32) is None
+    assert Held(torch.from_numpy(X)).own_units(torch.float32) is None
+
+
+def test_memory_that_must_not_be_written_to_is_multiplied_where_it_lies():
+    X = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    X.flags.writeable = False
+    one = Streamed(ArrayMatrix(X), np.arange(50), Standardiser(ArrayMatrix(X), np.arange(50)))
+    blocks = list(one.own_blocks(20))
+    assert blocks[0].data_ptr() == X.ctypes.data
+    address, values = X.ctypes.data, X.copy()
+    del X, one
+    gc.collect()
+    assert blocks[0].data_ptr() == address
+    assert np.array_equal(torch.cat(blocks).numpy(), values)
+
+
 def test_a_few_blocks_are_read_ahead_and_no_more():
     X = np.zeros((100, 2), np.float32)
     one, matrix, _ = streamed(X, most=10)
@@ -149,9 +201,11 @@ def test_held_features_are_read_as_the_array_is_indexed(rows, features, at_once,
     assert matrix.shape == (rows, features)
     assert matrix.read(some).tolist() == array[some].tolist()
     assert matrix.read(slice(start, stop)).tolist() == array[start:stop].tolist()
-    blocks = list(matrix.blocks(at_once))
-    assert [row for block in blocks for row in block.tolist()] == array.tolist()
-    assert all(len(block) <= at_once for block in blocks)
+    for rows_asked in (None, some):
+        blocks = list(matrix.blocks(at_once, rows_asked))
+        truth = array if rows_asked is None else array[rows_asked]
+        assert [row for block in blocks for row in block.tolist()] == truth.tolist()
+        assert all(len(block) <= at_once for block in blocks)
 
 
 def test_held_features_become_an_array_without_a_copy_unless_one_is_asked_for():

@@ -194,6 +194,15 @@ def centred(kind, rows=200, seed=0):
 KINDS = ["random", "more features than rows", "collinear", "ill-conditioned", "separable", "constant features"]
 
 
+class AsTheyAre:
+    """Rows that are standard already."""
+
+    is_mild = False
+
+    def __call__(self, rows):
+        return rows.copy()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("read", [None, 7, 1000])
 def test_hard_problems_end_within_their_bound_of_the_optimum(kind, read, monkeypatch):
@@ -201,7 +210,7 @@ def test_hard_problems_end_within_their_bound_of_the_optimum(kind, read, monkeyp
     design = None
     if read:
         monkeypatch.setattr("probekit.probes.design.rows_at_once", lambda _: read)
-        design = Streamed(ArrayMatrix(X), np.arange(len(X)), np.copy)
+        design = Streamed(ArrayMatrix(X), np.arange(len(X)), AsTheyAre())
     asked = [Answers(SOFTMAX, torch.from_numpy(y), 3)]
     heads, axes = solve(X, asked, [1.0, 1e-2, 1e-4], design=design)
     for head in heads:

@@ -35,9 +35,10 @@ class Stored:
         self.reads.append(len(found))
         return found
 
-    def blocks(self, rows_at_once=8192):
-        for start in range(0, len(self.array), rows_at_once):
-            yield self.read(slice(start, start + rows_at_once))
+    def blocks(self, rows_at_once=8192, rows=None):
+        for start in range(0, len(self.array) if rows is None else len(rows), rows_at_once):
+            here = slice(start, start + rows_at_once)
+            yield self.read(here if rows is None else rows[here])
 
     def __array__(self, dtype=None, copy=None):
         raise AssertionError("all of it at once does not fit")
