@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from probekit.findings.auxiliary_head import branches
+from probekit.findings.losing import ways
 from probekit.findings.series import series_of
 from probekit.predictions import OutputIdentity, identity_of
 from probekit.results import ContrastRecord, IntervalRecord, ProbeResult
-from probekit.statistics.paired import paired_errors_batch, paired_values_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from probekit.asked import Asked
     from probekit.components import Array
     from probekit.findings.series import Series
-    from probekit.judging import Asked
     from probekit.predictions import Predictions
     from probekit.results import ProbeIdentity, RunResult
     from probekit.statistics.paired import PairedDifference
@@ -33,21 +31,29 @@ def contrast(result: RunResult, predictions: Predictions, asked: Mapping[str, As
     numbers the bootstrap of squared errors, over the variance of the test labels.
 
     Args:
-        result: of the run.
+        result: of the run, with its comparisons.
         predictions: of the run.
-        asked: by factor; see :class:`probekit.judging.Asked`.
+        asked: by factor; see :class:`probekit.asked.Asked`.
 
     Raises:
         KeyError: a probe of the result has no predictions.
     """
     records: list[ContrastRecord] = []
+    on_the_way: dict[tuple[str | None, ...], list[Pair]] = defaultdict(list)
+    for pair in ways(result):
+        on_the_way[_series_of(pair[0])].append(pair)
     for series in series_of(result):
-        pairs = list({tuple(map(_whose, pair)): pair for pair in _pairs(series, predictions)}.values())
-        if pairs:
+        wanted = [*_pairs(series, predictions), *on_the_way[_series_of(series.probes[0])]]
+        pairs = list({tuple(map(_whose, pair)): pair for pair in wanted}.values())
+        if pairs and asked[series.factor].defined:
             one = asked[series.factor]
             found = _differences(pairs, predictions, one)
-            records += [_record(*pair, each, one) for pair, each in zip(pairs, found, strict=True) if each is not None]
+            records += [_record(*pair, each, one) for pair, each in zip(pairs, found, strict=True)]
     return records
+
+
+def _series_of(probe: ProbeResult) -> tuple[str | None, ...]:
+    return probe.model, probe.checkpoint, probe.factor, probe.probe
 
 
 def _pairs(series: Series, predictions: Predictions) -> Iterator[Pair]:
@@ -70,39 +76,23 @@ def _whose(one: ProbeResult | OutputIdentity) -> ProbeIdentity | OutputIdentity:
     return one if isinstance(one, OutputIdentity) else identity_of(one)
 
 
-def _differences(
-    pairs: Sequence[Pair], predictions: Predictions, asked: Asked
-) -> Sequence[PairedDifference] | Sequence[None]:
-    def predicted(one: ProbeResult | OutputIdentity) -> Array:
-        return predictions.predicted[_whose(one)][asked.rows]
+def _differences(pairs: Sequence[Pair], predictions: Predictions, asked: Asked) -> list[PairedDifference]:
+    def measured(one: ProbeResult | OutputIdentity) -> Array:
+        return asked.measured(predictions.predicted[_whose(one)])
 
-    def lost(one: ProbeResult | OutputIdentity) -> Array:
-        """Squared errors, or which answers are wrong."""
-        if asked.task != "number":
-            return np.asarray(predicted(one) != asked.codes)
-        return np.asarray((predicted(one).astype(np.float64) - asked.codes.astype(np.float64)) ** 2)
-
-    if asked.task == "number" and not asked.codes.astype(np.float64).var():
-        return [None] * len(pairs)
-    compare = paired_values_batch if asked.task == "number" else paired_errors_batch
-    return compare(((lost(other), lost(one)) for one, other in pairs), asked.units, pairs[0][0].seed)
+    return asked.compare(((measured(other), measured(one)) for one, other in pairs), pairs[0][0].seed)
 
 
 def _record(
     one: ProbeResult, other: ProbeResult | OutputIdentity, found: PairedDifference, asked: Asked
 ) -> ContrastRecord:
-    scale = -1 / float(asked.codes.astype(np.float64).var()) if asked.task == "number" else 1.0
-    interval = None
-    if found.interval is not None:
-        low, high = sorted(scale * end for end in (found.interval.low, found.interval.high))
-        interval = IntervalRecord(**{**asdict(found.interval), "low": low, "high": high}, over=asked.over)
     return ContrastRecord(
         **one.place(),
         other_tap=other.tap if isinstance(other, ProbeResult) else None,
         other_reduction=other.reduction if isinstance(other, ProbeResult) else None,
         metric=one.primary,
-        difference=scale * found.difference,
-        interval=interval,
+        difference=found.difference,
+        interval=IntervalRecord.of(found.interval, asked.over),
         test=found.test,
         p=found.p,
         n=found.n,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,15 @@ import numpy as np
 from probekit.components import REDUCTION_SEED
 from probekit.predictions import identity_of, label_name
 from probekit.results import IntervalRecord, SpreadRecord, TwinRecord
+from probekit.statistics.means import enough_draws
 from probekit.statistics.multiple import holm
-from probekit.statistics.paired import enough_draws, paired_errors_batch, paired_values_batch
+from probekit.statistics.paired import paired_values_batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from probekit.asked import Asked
     from probekit.components import Array
-    from probekit.judging import Asked
     from probekit.predictions import Predictions
     from probekit.results import ProbeResult, RunResult
     from probekit.statistics.paired import PairedDifference
@@ -32,12 +32,13 @@ def compare_twins(result: RunResult, predictions: Predictions, asked: Mapping[st
 
     Probes that are not proven to be at their optimum are compared, but have no part in Holm's method.
     Of one draw: McNemar's exact test of the errors, and Newcombe's interval. Of several: the paired bootstrap of each
-    row's error and its mean over the draws. R² is compared by the squared errors, over the same variance.
+    row's error and its mean over the draws. R² is compared by the squared errors, over the same variance; where that is
+    0 there is no record.
 
     Args:
         result: of the run.
         predictions: of the run.
-        asked: by factor; see :class:`probekit.judging.Asked`.
+        asked: by factor; see :class:`probekit.asked.Asked`.
     """
     own = [one for one in result.probes if one.control is None]
     families: dict[tuple[str | None, ...], list[Pair]] = {}
@@ -45,7 +46,7 @@ def compare_twins(result: RunResult, predictions: Predictions, asked: Mapping[st
         for probe in own:
             # Another model stands for all checkpoints, and has none.
             place = (probe.model, probe.tap, probe.reduction, probe.factor, probe.probe)
-            if place in drawn and probe.factor in asked:
+            if place in drawn and probe.factor in asked and asked[probe.factor].defined:
                 key = (probe.model, probe.checkpoint, probe.factor, probe.probe, control)
                 families.setdefault(key, []).append((probe, drawn[place]))
     records = {}
@@ -57,8 +58,8 @@ def compare_twins(result: RunResult, predictions: Predictions, asked: Mapping[st
         for (probe, twins), difference, counts in zip(pairs, found, judged, strict=True):
             p = next(adjusted) if counts else None
             records[identity_of(probe), str(twins[0].control)] = _twin(probe, twins, difference, p, one)
-    order = [identity_of(probe) for probe in own]
-    return [records[key] for key in sorted(records, key=lambda key: order.index(key[0]))]
+    order = {identity_of(probe): number for number, probe in enumerate(own)}
+    return [records[key] for key in sorted(records, key=lambda key: order[key[0]])]
 
 
 def _of_other_models(
@@ -78,25 +79,18 @@ def _of_other_models(
 
 def _differences(pairs: Sequence[Pair], predictions: Predictions, asked: Asked, draws: int) -> list[PairedDifference]:
     """Compare probes on the test rows: the model's own less the mean over the draws."""
-    rows, seed = asked.rows, pairs[0][0].seed
+    seed = pairs[0][0].seed
 
-    def lost(probe: ProbeResult) -> Array:
-        """Squared errors, or which answers are wrong."""
-        if asked.task == "number":
-            return predictions.losses[identity_of(probe)][rows].astype(np.float64)
-        wrong: Array = predictions.predicted[identity_of(probe)][rows] != asked.codes
-        return wrong
+    def measured(probe: ProbeResult) -> Array:
+        return asked.measured(predictions.predicted[identity_of(probe)])
 
-    def both(probe: ProbeResult, twins: Sequence[ProbeResult]) -> tuple[Array, Array]:
-        if len(twins) == 1:
-            return lost(twins[0]), lost(probe)
-        every = [_of_row(lost(twin)) for twin in twins]
-        return np.mean(every, axis=0), _of_row(lost(probe))
-
-    compared = [both(probe, twins) for probe, twins in pairs]
-    if asked.task == "number" or any(len(twins) > 1 for _, twins in pairs):
-        return list(paired_values_batch([(_of_row(a), _of_row(b)) for a, b in compared], asked.units, seed, draws))
-    return list(paired_errors_batch(compared, asked.units, seed, draws))
+    if all(len(twins) == 1 for _, twins in pairs):
+        return asked.compare(((measured(twins[0]), measured(probe)) for probe, twins in pairs), seed, draws)
+    means = (
+        (np.mean([_of_row(measured(twin)) for twin in twins], axis=0), _of_row(measured(probe)))
+        for probe, twins in pairs
+    )
+    return paired_values_batch(means, asked.units, seed, draws)
 
 
 def _of_row(values: Array) -> Array:
@@ -107,19 +101,9 @@ def _of_row(values: Array) -> Array:
 def _twin(
     probe: ProbeResult, twins: Sequence[ProbeResult], found: PairedDifference, p: float | None, asked: Asked
 ) -> TwinRecord:
-    scale = -1 / float(asked.codes.astype(np.float64).var()) if asked.task == "number" else 1.0
-    interval = None
-    if found.interval is not None:
-        low, high = sorted(scale * end for end in (found.interval.low, found.interval.high))
-        interval = IntervalRecord(**{**asdict(found.interval), "low": low, "high": high}, over=asked.over)
     values = [twin.headline()["test"] for twin in twins]
     return TwinRecord(
-        model=probe.model,
-        checkpoint=probe.checkpoint,
-        tap=probe.tap,
-        reduction=probe.reduction,
-        factor=probe.factor,
-        probe=probe.probe,
+        **probe.place(),
         control=str(twins[0].control),
         seeds=[twin.seed for twin in twins],
         metric=probe.primary,
@@ -127,8 +111,8 @@ def _twin(
         twin=fmean(values),
         low=min(values),
         high=max(values),
-        difference=scale * found.difference,
-        interval=interval,
+        difference=found.difference,
+        interval=IntervalRecord.of(found.interval, asked.over),
         test=found.test,
         p=found.p,
         p_adjusted=p,
@@ -153,12 +137,7 @@ def spread_over_seeds(result: RunResult) -> list[SpreadRecord]:
         values = [one.headline()["test"] for one in every]
         records.append(
             SpreadRecord(
-                model=probe.model,
-                checkpoint=probe.checkpoint,
-                tap=probe.tap,
-                reduction=probe.reduction,
-                factor=probe.factor,
-                probe=probe.probe,
+                **probe.place(),
                 metric=probe.primary,
                 seeds=[first[probe.reduction][0], *(one.seed for one in others)],
                 values=values,
@@ -172,7 +151,7 @@ def spread_over_seeds(result: RunResult) -> list[SpreadRecord]:
 
 
 def _place(one: ProbeResult) -> tuple[str | None, ...]:
-    return one.model, one.checkpoint, one.tap, one.reduction, one.factor, one.probe
+    return tuple(one.place().values())
 
 
 def _any_missed(probes: Sequence[ProbeResult]) -> bool:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from probekit.asked import asked_of
 from probekit.components import Graph, Tap
 from probekit.contrasts import contrast
 from probekit.controlling import compare_twins, spread_over_seeds
 from probekit.predictions import identity_of
-from probekit.results import InformationRecord, IntervalRecord, PairedRecord
-from probekit.spec.splits import TRAIN
+from probekit.results import InformationRecord, IntervalRecord, PairedRecord, curves_of, inputs_of
+from probekit.statistics.means import enough_draws, one_sided_batch
 from probekit.statistics.multiple import SIGNIFICANT, holm
-from probekit.statistics.paired import enough_draws, one_sided_batch, paired_errors_batch, paired_values_batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from probekit.components import Array, IntArray, Task
+    from probekit.asked import Asked
+    from probekit.components import Array
     from probekit.predictions import Predictions
-    from probekit.results import GraphRecord, ProbeResult, RunResult
+    from probekit.results import GraphRecord, ProbeIdentity, ProbeResult, RunResult
     from probekit.statistics.intervals import Interval
     from probekit.statistics.paired import PairedDifference
+
+    ProbePair = tuple[ProbeResult, ProbeResult]
 
 NEGLIGIBLE = 0.01
 """There is no gain where it can at most be this share of the loss without features."""
@@ -45,66 +47,16 @@ def judge(result: RunResult, predictions: Predictions) -> RunResult:
         KeyError: a probe of the result has no predictions.
     """
     probes = [one for one in result.probes if one.control is None and one.certificate.status != "missed"]
-    asked = {factor: _asked(predictions, factor) for factor in dict.fromkeys(one.factor for one in probes)}
+    asked = {factor: asked_of(predictions, factor) for factor in dict.fromkeys(one.factor for one in probes)}
     comparisons = compare_neighbours(result.graph, probes, predictions, asked)
-    information = find_information(result, probes, predictions, asked)
+    result = result.model_copy(update={"comparisons": comparisons})
     others = {
+        "information": find_information(result, probes, predictions, asked),
         "contrasts": contrast(result, predictions, asked),
         "twins": compare_twins(result, predictions, asked),
         "spreads": spread_over_seeds(result),
     }
-    return result.model_copy(update={"comparisons": comparisons, "information": information, **others})
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a factor asks of the test rows, and what knowing the training labels alone loses there.
-
-    Args:
-        task: what is asked of a row.
-        rows: shape (test rows,), the labelled rows of the first test split.
-        codes: their labels, shape (test rows,) or (test rows, labels).
-        units: shape (test rows,), the independent unit of each.
-        over: what the units are: ``examples`` or ``groups``.
-        chance: shape (test rows,): -log of the class's share among the training labels, in nats; of yes/no labels the
-            sum over them; of a number its squared distance from the training mean, as a share of their variance.
-        scale: what a probe's losses are divided by: the variance of the training labels of a number, else 1.
-    """
-
-    task: Task
-    rows: IntArray
-    codes: Array
-    units: IntArray
-    over: str
-    chance: Array
-    scale: float = 1.0
-
-    def gains(self, losses: Array) -> Array:
-        """Return by how much a probe loses less than chance, shape (test rows,).
-
-        Args:
-            losses: of these rows, as :class:`Predictions` has them.
-        """
-        own = losses.astype(np.float64)
-        return self.chance - (own.sum(axis=1) if own.ndim == 2 else own) / self.scale
-
-
-def _asked(predictions: Predictions, factor: str) -> Asked:
-    task, every = predictions.task(factor), predictions.codes(factor)
-    rows = predictions.rows(predictions.first_test, factor)
-    codes, train = every[rows], every[predictions.rows(TRAIN, factor)]
-    scale = 1.0
-    if task == "number":
-        train = train.astype(np.float64)
-        scale = float(train.var())
-        chance = (codes.astype(np.float64) - train.mean()) ** 2 / scale
-    elif task == "multilabel":
-        yes = train.mean(axis=0, dtype=np.float64)
-        chance = -np.log(np.where(codes == 1, yes, 1 - yes)).sum(axis=1)
-    else:
-        shares = np.bincount(train, minlength=int(every.max()) + 1) / len(train)
-        chance = -np.log(shares[codes])
-    return Asked(task, rows, codes, predictions.units[rows], predictions.over, chance, scale)
+    return result.model_copy(update=others)
 
 
 def neighbours(graph: GraphRecord, model: str, taps: Sequence[str]) -> list[tuple[str, str]]:
@@ -124,7 +76,7 @@ def neighbours(graph: GraphRecord, model: str, taps: Sequence[str]) -> list[tupl
     feeders: dict[str, list[str]] = {}
     for before, after in Graph(nodes, edges).contract(taps):
         feeders.setdefault(after, []).append(before)
-    inputs = {one.tap for one in records if one.op == "Input"}
+    inputs = inputs_of(graph, model)
     place = {tap: number for number, tap in enumerate(taps)}
     pairs = []
     for number, tap in enumerate(taps):
@@ -138,10 +90,12 @@ def neighbours(graph: GraphRecord, model: str, taps: Sequence[str]) -> list[tupl
 def compare_neighbours(
     graph: GraphRecord, probes: Sequence[ProbeResult], predictions: Predictions, asked: Mapping[str, Asked]
 ) -> list[PairedRecord]:
-    """Return the paired differences of neighbouring taps, Holm's p among the pairs of one group.
+    """Return the paired differences of neighbouring taps of each curve, with Holm's p among the pairs of the curve.
 
-    A group has one model, checkpoint, reduction, factor and probe. A bootstrap has as many draws as a group of so many
-    pairs needs, see :func:`probekit.statistics.paired.enough_draws`; its interval tells them.
+    A pair of several curves, as two vectors are, has one record; its p is the largest of them. A bootstrap has as many
+    draws as the longest curve needs, see :func:`probekit.statistics.means.enough_draws`; its interval tells them.
+    Differences of squared errors become those of R² through the variance of the test rows; where that is 0 there are
+    none.
 
     Args:
         graph: of the result.
@@ -151,53 +105,58 @@ def compare_neighbours(
     """
     groups: dict[tuple[str | None, ...], list[ProbeResult]] = {}
     for probe in probes:
-        key = (probe.model, probe.checkpoint, probe.reduction, probe.factor, probe.probe)
-        groups.setdefault(key, []).append(probe)
+        groups.setdefault((probe.model, probe.checkpoint, probe.factor, probe.probe), []).append(probe)
     records = []
     for group in groups.values():
-        by_tap = {probe.tap: probe for probe in group}
-        pairs = [(by_tap[a], by_tap[b]) for a, b in neighbours(graph, group[0].model, list(by_tap))]
-        one = asked[group[0].factor]
-        found = _differences(pairs, predictions, one)
-        adjusted = holm([difference.p for difference in found])
-        for (before, after), difference, p in zip(pairs, found, adjusted, strict=True):
-            records.append(
-                PairedRecord(
-                    model=after.model,
-                    checkpoint=after.checkpoint,
-                    reduction=after.reduction,
-                    factor=after.factor,
-                    probe=after.probe,
-                    control=after.control,
-                    seed=after.seed,
-                    before=before.tap,
-                    after=after.tap,
-                    metric="squared_error" if one.task == "number" else "error",
-                    difference=difference.difference,
-                    interval=_record(difference.interval, one.over),
-                    test=difference.test,
-                    p=difference.p,
-                    p_adjusted=p,
-                    only_before_wrong=difference.only_first,
-                    only_after_wrong=difference.only_second,
-                    n=difference.n,
-                )
-            )
+        model, one = group[0].model, asked[group[0].factor]
+        if not one.defined:
+            continue
+        families: list[list[ProbePair]] = []
+        for curve in curves_of(group, inputs_of(graph, model)).values():
+            by_tap = {probe.tap: probe for probe in curve}
+            families.append([(by_tap[a], by_tap[b]) for a, b in neighbours(graph, model, list(by_tap))])
+        pairs = {_whose(pair): pair for family in families for pair in family}
+        differences = _differences(list(pairs.values()), max(map(len, families)), predictions, one)
+        found = dict(zip(pairs, differences, strict=True))
+        adjusted = dict.fromkeys(pairs, 0.0)
+        for family in families:
+            for pair, p in zip(family, holm([found[_whose(pair)].p for pair in family]), strict=True):
+                adjusted[_whose(pair)] = max(adjusted[_whose(pair)], p)
+        records += [_step(pair, found[whose], adjusted[whose], one) for whose, pair in pairs.items()]
     return records
 
 
+def _whose(pair: ProbePair) -> tuple[ProbeIdentity, ProbeIdentity]:
+    return identity_of(pair[0]), identity_of(pair[1])
+
+
+def _step(pair: ProbePair, found: PairedDifference, p_adjusted: float, asked: Asked) -> PairedRecord:
+    before, after = pair
+    return PairedRecord(
+        **identity_of(after).model_dump(exclude={"tap"}),
+        before=before.tap,
+        before_reduction=before.reduction,
+        after=after.tap,
+        metric=after.primary,
+        difference=found.difference,
+        interval=IntervalRecord.of(found.interval, asked.over),
+        test=found.test,
+        p=found.p,
+        p_adjusted=p_adjusted,
+        only_before_wrong=found.only_first,
+        only_after_wrong=found.only_second,
+        n=found.n,
+    )
+
+
 def _differences(
-    pairs: Sequence[tuple[ProbeResult, ProbeResult]], predictions: Predictions, asked: Asked
-) -> list[PairedDifference]:
-    """Compare probes on the test rows, all with the same draws."""
-    seed, draws = pairs[0][0].seed if pairs else 0, enough_draws(len(pairs))
-    whose = [(identity_of(before), identity_of(after)) for before, after in pairs]
-    if asked.task == "number":
-        squares = ((predictions.losses[one][asked.rows], predictions.losses[other][asked.rows]) for one, other in whose)
-        return paired_values_batch(squares, asked.units, seed, draws)
-    said = predictions.predicted
-    wrong = ((said[one][asked.rows] != asked.codes, said[other][asked.rows] != asked.codes) for one, other in whose)
-    return paired_errors_batch(wrong, asked.units, seed, draws)
+    pairs: Sequence[ProbePair], longest: int, predictions: Predictions, asked: Asked
+) -> Sequence[PairedDifference]:
+    """Compare probes on the test rows, all with the same draws, which are enough for the longest curve."""
+    seed, draws = pairs[0][0].seed if pairs else 0, enough_draws(longest)
+    said, whose = predictions.predicted, (_whose(pair) for pair in pairs)
+    measured = ((asked.measured(said[one]), asked.measured(said[other])) for one, other in whose)
+    return asked.compare(measured, seed, draws)
 
 
 class _Gain(NamedTuple):
@@ -239,7 +198,7 @@ def find_information(
                 answer=_answer(found, p, chance, better=_surely_better(result, probe, predictions.first_test)),
                 gain=found.mean,
                 of_chance=found.mean / chance,
-                interval=_record(found.interval, one.over),
+                interval=IntervalRecord.of(found.interval, one.over),
                 p=found.p,
                 p_adjusted=p,
             )
@@ -276,7 +235,3 @@ def _surely_better(result: RunResult, probe: ProbeResult, split: str) -> bool:
     if interval is None:
         return probe.beats(baseline)
     return interval.low > baseline if probe.primary == "r2" else interval.high < baseline
-
-
-def _record(interval: Interval | None, over: str) -> IntervalRecord | None:
-    return None if interval is None else IntervalRecord(**asdict(interval), over=over)

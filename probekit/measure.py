@@ -319,6 +319,7 @@ class Measurement:
             features_raw=one.raw,
             features_used=features.shape[1],
             features_constant=constant,
+            vector=one.vector,
             rows={split: len(part) for split, part in rows.items()},
             certificate=CertificateRecord(**vars(fitted.certificate)),
             fit=None if fitted.facts is None else FitRecord.model_validate(asdict(fitted.facts)),

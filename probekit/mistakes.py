@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,8 +169,7 @@ def _classes(result: RunResult, probe: ProbeResult) -> list[str]:
 
 
 def _interval(wrong: Array, units: IntArray, seed: int, over: str) -> IntervalRecord | None:
-    found = share_interval(wrong, units, seed)
-    return None if found is None else IntervalRecord(**asdict(found), over=over)
+    return IntervalRecord.of(share_interval(wrong, units, seed), over)
 
 
 def inert(cell: object) -> object:

@@ -14,6 +14,7 @@ from probekit.results import (
     ProbeResult,
     RunResult,
     TapRecord,
+    headline,
 )
 
 TRAIN, VALID, TEST = np.arange(40), np.arange(40, 60), np.arange(60, 260)
@@ -127,6 +128,44 @@ def test_missed_probes_and_controls_have_no_part(codes):
     missed = CertificateRecord(status="missed", gap=None, of_chance=None, of_objective=None)
     assert run_of(codes, said, codes, certificate=missed).contrasts == []
     assert run_of(codes, said, codes, control="random_weights").contrasts == []
+
+
+def test_both_ends_of_a_way_on_which_a_factor_loses_are_compared_for_each_factor(codes):
+    rows = {"f": {"a": 10, "b": 20, "c": 50}, "g": {"a": 70, "b": 60, "c": 40}}
+    probes, keys, predicted, losses = [], {}, {}, {}
+    for factor, by_tap in rows.items():
+        for tap, count in by_tap.items():
+            one = probe_of(factor, tap, count / 200)
+            probes.append(one)
+            key = f"{factor}{tap}"
+            keys[key] = {name: getattr(one, name) for name in ProbeIdentity.model_fields}
+            predicted[key], losses[key] = wrong(codes, range(count)), np.zeros(260)
+    taps = [
+        TapRecord(model="m", tap=tap, name=tap, op="Relu", shape=[4], dtype="float32", layout="NC", depth=depth)
+        for depth, tap in enumerate("abc")
+    ]
+    graph = GraphRecord(taps=taps, edges=[["m", "a", "b"], ["m", "b", "c"]])
+    facts = {factor: {"baseline": {"test": 0.5}, "task": "classes"} for factor in rows}
+    result = RunResult(name="n", probes=probes, model=[], graph=graph, provenance={"labels": facts})
+    parts = {"train": TRAIN, "valid": VALID, "far": TEST}
+    labels = dict.fromkeys(rows, codes)
+    told = Predictions.of(np.arange(260).astype(str), None, parts, labels, predicted, losses, keys)
+    found = {(one.factor, one.tap, one.other_tap): one for one in judge(result, told).contrasts}
+    assert {place: one.difference for place, one in found.items()} == pytest.approx(
+        {("f", "c", "a"): 0.2, ("g", "c", "a"): -0.15}
+    )
+    for one, discordant in zip(found.values(), (40, 30), strict=True):
+        assert (one.test, one.p) == ("mcnemar_exact", pytest.approx(binomtest(0, discordant).pvalue))
+
+
+def probe_of(factor, tap, error):
+    scores = {"error": dict.fromkeys(("train", "valid", "far"), error)}
+    return ProbeResult(
+        model="m", checkpoint=None, tap=tap, reduction="pool", factor=factor, probe="p", control=None, seed=0,
+        scores=scores, primary="error", error=headline(scores["error"]), penalty=0.1, features_raw=1,
+        features_used=1, rows={}, seconds=0.0,
+        certificate=CertificateRecord(status="proven", gap=None, of_chance=None, of_objective=None),
+    )  # fmt: skip
 
 
 def test_the_input_is_not_compared_with_itself(codes):

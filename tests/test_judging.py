@@ -23,8 +23,8 @@ from probekit.results import (
     RunResult,
     TapRecord,
 )
+from probekit.statistics.means import one_sided
 from probekit.statistics.multiple import SIGNIFICANT
-from probekit.statistics.paired import one_sided
 
 TRAIN, VALID, TEST = 200, 50, 300
 COUNT = TRAIN + VALID + TEST
@@ -186,6 +186,29 @@ def test_holms_method_counts_the_pairs_of_one_group_only(codes):
         assert adjusted == pytest.approx(multipletests(p, method="holm")[1])
 
 
+def test_a_vector_is_compared_with_the_tap_before_under_each_reduction(codes):
+    """The step between the vectors is of both curves: its p is the larger one of the two corrections."""
+    made = Made({"f": codes})
+    wrong = {("a", "pool"): 60, ("a", "flat"): 45, ("b", "pool"): 52, ("b", "flat"): 30, "c": 22, "d": 10}
+    for place, count in wrong.items():
+        tap, reduction = (place, "flat") if isinstance(place, str) else place
+        predicted = wrong_where(codes, np.arange(count))
+        made.add(tap, predicted, np.zeros(COUNT), reduction=reduction, vector=tap in "cd")
+    steps = made.judged(graph_of("abcd", [("a", "b"), ("b", "c"), ("c", "d")])).comparisons
+    found = {(one.before, one.before_reduction, one.after, one.reduction): one for one in steps}
+    families = [
+        [("a", name, "b", name), ("b", name, "c", "flat"), ("c", "flat", "d", "flat")] for name in ("pool", "flat")
+    ]
+    assert set(found) == set(families[0]) | set(families[1])
+    counts = {**wrong, ("c", "flat"): 22, ("d", "flat"): 10}
+    expected = {}
+    for family in families:
+        p = [binomtest(0, counts[one[:2]] - counts[one[2:]]).pvalue for one in family]
+        for one, adjusted in zip(family, multipletests(p, method="holm")[1], strict=True):
+            expected[one] = max(expected.get(one, 0), adjusted)
+    assert {place: one.p_adjusted for place, one in found.items()} == pytest.approx(expected)
+
+
 def test_only_probes_of_the_same_reduction_kind_and_checkpoint_are_compared(codes):
     made = Made({"f": codes})
     for changes in ({}, {"reduction": "flatten"}, {"probe": "paper"}, {"checkpoint": "late"}, {"model": "other"}):
@@ -224,8 +247,19 @@ def test_numbers_are_compared_by_their_squared_errors():
     for tap, off in (("a", 0.5), ("b", 2.0)):
         made.add(tap, numbers + off, np.full(COUNT, off**2), factor="snr")
     (step,) = made.judged().comparisons
-    assert (step.metric, step.difference) == ("squared_error", pytest.approx(4 - 0.25))
+    r2 = [r2_score(numbers[-TEST:], numbers[-TEST:] + off) for off in (0.5, 2.0)]
+    assert (step.metric, step.difference) == ("r2", pytest.approx(r2[1] - r2[0]))
+    assert step.interval.low <= step.difference <= step.interval.high < 0
     assert step.p < 0.05
+
+
+def test_numbers_that_are_all_alike_have_no_steps():
+    numbers = np.ones(COUNT)
+    numbers[:TRAIN] = np.arange(TRAIN)
+    made = Made({"snr": numbers})
+    for tap in "ab":
+        made.add(tap, numbers, np.zeros(COUNT), factor="snr")
+    assert made.judged().comparisons == []
 
 
 def test_any_number_of_steps_can_be_significant():

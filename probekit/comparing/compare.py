@@ -18,7 +18,7 @@ from probekit.comparing.records import (
 from probekit.comparing.rows import shared_rows
 from probekit.comparing.sides import Side, called, choose, taps_given
 from probekit.comparing.spec_changes import changes
-from probekit.comparing.wording import kept_apart, title_of, verdict_of
+from probekit.comparing.wording import sections, verdict_of
 from probekit.errors import InputError, Problem, SpecError, listed, nearest
 from probekit.report.wording import failed_fits
 
@@ -110,7 +110,7 @@ def _factors(first: Side, second: Side, wanted: Sequence[str]) -> tuple[list[str
 def _factor(
     first: Side, rows: SharedRows, differences: Sequence[ProbeDifference], names: tuple[str, str], unit: str
 ) -> FactorRecord:
-    groups = kept_apart([one for one in differences if one.first.factor == rows.factor])
+    own = sections([one for one in differences if one.first.factor == rows.factor])
     return FactorRecord(
         factor=rows.factor,
         task=rows.task,
@@ -119,7 +119,7 @@ def _factor(
         shared=len(rows.first),
         over=rows.over,
         baseline=first.run.result.baseline(rows.factor, first.split),
-        verdicts=[verdict_of(title_of(key, groups), some, *names, unit) for key, some in groups.items()],
+        verdicts=[verdict_of(one.title, one.differences, *names, unit) for one in own],
     )
 
 

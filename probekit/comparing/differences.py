@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,8 +13,9 @@ from probekit.judging import RESOLUTION
 from probekit.predictions import identity_of
 from probekit.results import IntervalRecord
 from probekit.spec.splits import TRAIN
+from probekit.statistics.means import TEST_DRAWS, enough_draws
 from probekit.statistics.multiple import holm
-from probekit.statistics.paired import TEST_DRAWS, enough_draws, paired_errors_batch, paired_values_batch
+from probekit.statistics.paired import paired_errors_batch, paired_values_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,10 +154,12 @@ def _primary(
         if not spread > 0:
             what = f"the {len(numbers):,} shared rows have one and the same {rows.factor!r}, so that R² is undefined"
             raise InputError(Problem("PK-X33", what, "compare runs that share more rows, or other factors"))
-        squares = [((ones - numbers) ** 2, (others - numbers) ** 2) for ones, others in predicted]
+        explained = [
+            (1 - (ones - numbers) ** 2 / spread, 1 - (others - numbers) ** 2 / spread) for ones, others in predicted
+        ]
         return [
-            _record(found, "r2", [1 - float(each.mean()) / spread for each in pair], rows, scale=-1 / spread)
-            for pair, found in zip(squares, paired_values_batch(squares, rows.units, draws=draws), strict=True)
+            _record(found, "r2", [float(each.mean()) for each in pair], rows)
+            for pair, found in zip(explained, paired_values_batch(explained, rows.units, draws=draws), strict=True)
         ]
     wrong = [(ones != rows.first_codes, others != rows.second_codes) for ones, others in predicted]
     return [
@@ -207,26 +209,19 @@ def _record(
     metric: Literal["error", "r2", "cross_entropy"],
     values: Sequence[float],
     rows: SharedRows,
-    scale: float = 1.0,
     resolution: float = 0.0,
 ) -> ScoreDifference:
     """Return a paired difference as a record, its p not yet adjusted.
 
     Args:
         found: of what was paired.
-        metric: what it is turned into.
+        metric: whose difference it is.
         values: of the metric, on each side.
         rows: what the interval is over.
-        scale: the metric ÷ what was paired; a negative one turns the interval around.
         resolution: a difference up to this is not judged.
     """
-    interval = None
-    if found.interval is not None:
-        low, high = sorted(scale * end for end in (found.interval.low, found.interval.high))
-        interval = IntervalRecord(**{**asdict(found.interval), "low": low, "high": high}, over=rows.over)
     return ScoreDifference(
-        metric=metric, first=values[0], second=values[1], difference=scale * found.difference, interval=interval,
-        test=found.test, p=found.p, p_adjusted=found.p, only_first_wrong=found.only_first,
-        only_second_wrong=found.only_second, n=found.n,
-        resolution=resolution,
+        metric=metric, first=values[0], second=values[1], difference=found.difference,
+        interval=IntervalRecord.of(found.interval, rows.over), test=found.test, p=found.p, p_adjusted=found.p,
+        only_first_wrong=found.only_first, only_second_wrong=found.only_second, n=found.n, resolution=resolution,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from probekit.comparing.records import GateRecord
-from probekit.comparing.wording import kept_apart, place_of, several_reductions, shown_difference, title_of
+from probekit.comparing.wording import sections, shown_difference
 from probekit.errors import Problem, SpecError, nearest
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def _scores(condition: Condition, result: ComparisonResult) -> Iterator[tuple[st
         for one in result.models:
             yield f"the models' own {one.factor}", one.score
         return
-    groups = kept_apart(result.differences)
-    for key, some in groups.items():
-        title, reductions = title_of(key, groups), several_reductions(some)
-        for each in some:
-            if not each.missed:
-                yield f"{title} at {place_of(each, reductions=reductions)}", each.score
+    for section in sections(result.differences):
+        for row in section.rows:
+            if not row.of.missed:
+                yield f"{section.title} at {row.place}", row.of.score

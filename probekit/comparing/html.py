@@ -5,33 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probekit.comparing.wording import (
-    how_tested,
-    kept_apart,
-    number,
-    place_of,
-    several_reductions,
-    shown_p,
-    shown_range,
-    shown_score,
-    title_of,
-    verdicts,
-)
+from probekit.comparing.wording import how_tested, number, sections, shown_score, verdicts
 from probekit.report.html import environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from probekit.comparing.records import ComparisonResult, ProbeDifference, ScoreDifference
+    from probekit.comparing.wording import Row, Section
 
 
 def render(result: ComparisonResult) -> str:
     """Return the page; names enter it only through autoescape."""
     made = environment("probekit.comparing")
-    made.filters |= {"number": number, "shown_p": shown_p, "shown_range": shown_range, "shown_score": shown_score}
-    groups = kept_apart(result.differences)
+    made.filters |= {"number": number, "shown_score": shown_score}
     axes = {metric: _axis(result.differences, metric) for metric in ("error", "r2")}
-    tables = [_table(title_of(key, groups), some, axes[some[0].score.metric]) for key, some in groups.items()]
+    tables = [_table(section, axes[section.metric]) for section in sections(result.differences)]
     return made.get_template("comparison.html").render(result=result, tables=tables, verdicts=verdicts(result))
 
 
@@ -58,7 +47,7 @@ class Table:
     Args:
         title: what it is about.
         metric: ``error`` or ``r2``.
-        rows: in depth order, each with its place and its bar.
+        rows: in depth order, each with its bar.
         axis: the smallest and the largest difference of the axis, which all tables of the metric share.
         losses: whether any row has a cross-entropy.
         tested: of what kind intervals and tests are.
@@ -66,7 +55,7 @@ class Table:
 
     title: str
     metric: str
-    rows: list[tuple[ProbeDifference, str, Bar]]
+    rows: list[tuple[Row, Bar]]
     axis: tuple[float, float]
     losses: bool
     tested: str
@@ -82,8 +71,8 @@ def _axis(differences: Sequence[ProbeDifference], metric: str) -> tuple[float, f
     return low - margin, high + margin
 
 
-def _table(title: str, some: Sequence[ProbeDifference], axis: tuple[float, float]) -> Table:
-    scores = [one.score for one in some]
+def _table(section: Section, axis: tuple[float, float]) -> Table:
+    scores = [one.score for one in section.differences]
     low, high = axis
 
     def at(value: float) -> float:
@@ -94,11 +83,8 @@ def _table(title: str, some: Sequence[ProbeDifference], axis: tuple[float, float
         found = score.interval
         ranges = (None, None) if found is None else (at(found.low), at(found.high))
         bars.append(Bar(at(0), at(score.difference), *ranges))
-    places = [place_of(one, reductions=several_reductions(some)) for one in some]
-    return Table(
-        title, scores[0].metric, list(zip(some, places, bars, strict=True)), axis, any(one.loss for one in some),
-        how_tested(scores),
-    )  # fmt: skip
+    rows, losses = list(zip(section.rows, bars, strict=True)), any(row.loss for row in section.rows)
+    return Table(section.title, section.metric, rows, axis, losses, how_tested(scores))
 
 
 def _ends(score: ScoreDifference) -> list[float]:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from probekit.comparing.wording import (
-    kept_apart,
-    number,
-    place_of,
-    several_reductions,
-    shown_p,
-    shown_range,
-    shown_score,
-    title_of,
-    verdicts,
-)
+from probekit.comparing.wording import sections, verdicts
 from probekit.report.markdown import beginning, code, escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from probekit.comparing.records import ComparisonResult, ProbeDifference
+    from probekit.comparing.records import ComparisonResult
+    from probekit.comparing.wording import Row
 
 _SHOWN, _MOST = 60, 300
 """Rows of one table that are not folded, and that are there at all: GitHub takes 65,536 characters."""
@@ -35,14 +26,13 @@ def render(result: ComparisonResult) -> str:
         lines += [f"**{'FAILED' if gate.held else 'passed'}**: fail if {code(gate.condition)}", ""]
         lines += [*(f"- {beginning(escape(hit))}" for hit in gate.hits), ""] if gate.hits else []
     lines += [line for verdict in verdicts(result) for line in (beginning(escape(verdict)), "")]
-    groups = kept_apart(result.differences)
-    for key, some in groups.items():
-        if len(groups) > 1:
-            lines += [f"### {escape(title_of(key, groups))}", ""]
-        reductions = several_reductions(some)
-        lines += [*_table(some[:_SHOWN], reductions=reductions), ""]
-        if len(some) > _SHOWN:
-            lines += _folded(f"{len(some) - _SHOWN} more taps", _table(some[_SHOWN:], reductions=reductions))
+    found = sections(result.differences)
+    for section in found:
+        if len(found) > 1:
+            lines += [f"### {escape(section.title)}", ""]
+        rows, rest = section.rows[:_SHOWN], section.rows[_SHOWN:]
+        lines += [*_table(rows), ""]
+        lines += _folded(f"{len(rest)} more taps", _table(rest)) if rest else []
     lines += [line for note in result.notes for line in (f"> {beginning(escape(note))}", "")]
     if result.unmatched:
         lines += _folded(f"{len(result.unmatched)} taps without a counterpart", _unmatched(result))
@@ -51,21 +41,13 @@ def render(result: ComparisonResult) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _table(some: Sequence[ProbeDifference], *, reductions: bool) -> Iterator[str]:
-    unit = "R²" if some[0].score.metric == "r2" else "points"
+def _table(rows: Sequence[Row]) -> Iterator[str]:
+    unit = "R²" if rows[0].of.score.metric == "r2" else "points"
     yield f"| tap | A | B | B - A, {unit} | 95 % interval | p (Holm) | |"
     yield "|---|--:|--:|--:|--:|--:|---|"
-    for one in some:
-        score = one.score
-        cells = [
-            code(place_of(one, reductions=reductions)),
-            shown_score(score.first, score.metric),
-            shown_score(score.second, score.metric),
-            number(score.difference, score.metric),
-            shown_range(score.interval, score.metric),
-            shown_p(score.p_adjusted).replace("<", "&lt;"),
-            "missed" if one.missed else _SIGNS[score.verdict()],
-        ]
+    for row in rows:
+        p, verdict = row.p.replace("<", "&lt;"), "missed" if row.of.missed else _SIGNS[row.of.score.verdict()]
+        cells = [code(row.place), row.first, row.second, row.difference, row.interval, p, verdict]
         yield f"| {' | '.join(cells)} |"
 
 

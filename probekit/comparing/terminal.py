@@ -5,26 +5,17 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from probekit.comparing.wording import (
-    kept_apart,
-    number,
-    place_of,
-    several_reductions,
-    shown_p,
-    shown_range,
-    shown_score,
-    title_of,
-    verdicts,
-)
+from probekit.comparing.wording import sections, verdicts
 from probekit.report.page import clean
 from probekit.report.wording import glued, unglued
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from rich.table import Table
 
-    from probekit.comparing.records import ComparisonResult, ProbeDifference, SideRecord
+    from probekit.comparing.records import ComparisonResult, SideRecord
+    from probekit.comparing.wording import Section
 
 _STYLES = {"worse": "red", "better": "green", "same": ""}
 _MOST = 20
@@ -50,11 +41,11 @@ def render(result: ComparisonResult, width: int = 80, colour: bool = False) -> s
     console.print(f"A: {first} ({_source(result.first)})")
     console.print(f"B: {second} ({_source(result.second)})")
     console.print()
-    groups = kept_apart(result.differences)
-    for key, some in groups.items():
-        if len(groups) > 1:
-            console.print(clean(title_of(key, groups)))
-        console.print(_table(some, console.width))
+    found = sections(result.differences)
+    for section in found:
+        if len(found) > 1:
+            console.print(clean(section.title))
+        console.print(_table(section, console.width))
         console.print()
     for line in verdicts(result):
         console.print(glued(clean(line)), style="bold")
@@ -76,18 +67,16 @@ def _source(side: SideRecord) -> str:
     return clean(", ".join(parts))
 
 
-def _table(some: Sequence[ProbeDifference], width: int) -> Table:
+def _table(section: Section, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     # What matters least goes first where the terminal is narrow.
-    losses = width >= 100 and any(one.loss for one in some)
+    losses = width >= 100 and any(row.loss for row in section.rows)
     ps, ranges = width >= 72, width >= 60
     table = Table(box=None, pad_edge=False)
     table.add_column("tap", overflow="fold", min_width=8)
-    reductions = several_reductions(some)
-    r2 = some[0].score.metric == "r2"
-    for name in ("A", "B", "B - A, R²" if r2 else "B - A, points"):
+    for name in ("A", "B", "B - A, R²" if section.metric == "r2" else "B - A, points"):
         table.add_column(name, justify="right", no_wrap=True)
     if ranges:
         table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -96,22 +85,18 @@ def _table(some: Sequence[ProbeDifference], width: int) -> Table:
     if losses:
         table.add_column("nats", justify="right", no_wrap=True)
         table.add_column("p (Holm)", justify="right", no_wrap=True)
-    for one in some:
-        score, loss = one.score, one.loss
-        style = "" if one.missed else _STYLES[score.verdict()]
+    for row in section.rows:
+        missed = bool(row.of.missed)
+        style = "" if missed else _STYLES[row.of.score.verdict()]
         cells = [
-            Text(clean(place_of(one, reductions=reductions)) + (" (missed)" if one.missed else ""), style),
-            Text(shown_score(score.first, score.metric)),
-            Text(shown_score(score.second, score.metric)),
-            Text(number(score.difference, score.metric), style),
+            Text(clean(row.place) + (" (missed)" if missed else ""), style),
+            Text(row.first),
+            Text(row.second),
+            Text(row.difference, style),
         ]
-        if ranges:
-            cells.append(Text(shown_range(score.interval, score.metric)))
-        if ps:
-            cells.append(Text(shown_p(score.p_adjusted)))
-        if losses:
-            cells.append(Text("" if loss is None else number(loss.difference, loss.metric)))
-            cells.append(Text("" if loss is None else shown_p(loss.p_adjusted)))
+        cells += [Text(row.interval)] if ranges else []
+        cells += [Text(row.p)] if ps else []
+        cells += [Text(row.loss), Text(row.loss_p)] if losses else []
         table.add_row(*cells)
     return table
 

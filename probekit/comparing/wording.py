@@ -5,13 +5,15 @@ Differences of errors are in percentage points.
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from probekit.findings.wording import shown
 from probekit.report.wording import interval_note
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from probekit.comparing.records import ComparisonResult, ModelDifference, ProbeDifference, ScoreDifference
     from probekit.results import IntervalRecord
@@ -91,23 +93,80 @@ def _one_or_both(first: str, second: str) -> str:
     return first if first == second else f"{first} / {second}"
 
 
-Group = tuple[str, str, str]
-"""What a verdict is about: the factor and both probes."""
+@dataclass(frozen=True)
+class Row:
+    """A difference as text; empty where there is nothing to say.
+
+    Args:
+        of: the difference.
+        place: the tap, with the reduction where the section has several.
+        first, second: the score of each side.
+        difference, interval, p: of the score.
+        loss, loss_p: of the cross-entropy.
+    """
+
+    of: ProbeDifference
+    place: str
+    first: str
+    second: str
+    difference: str
+    interval: str
+    p: str
+    loss: str
+    loss_p: str
 
 
-def kept_apart(differences: Sequence[ProbeDifference]) -> dict[Group, list[ProbeDifference]]:
-    """Return the differences by what a verdict is about, in their order."""
-    groups: dict[Group, list[ProbeDifference]] = {}
+@dataclass(frozen=True)
+class Section:
+    """What a verdict is about: a factor and a kind of probe.
+
+    Args:
+        title: the factor, and the probe where the factor has several.
+        rows: in depth order, at least one.
+    """
+
+    title: str
+    rows: list[Row]
+
+    @property
+    def differences(self) -> list[ProbeDifference]:
+        """Those of the rows."""
+        return [row.of for row in self.rows]
+
+    @property
+    def metric(self) -> str:
+        """``error`` or ``r2``."""
+        return self.rows[0].of.score.metric
+
+
+def sections(differences: Sequence[ProbeDifference]) -> list[Section]:
+    """Return the differences by factor and probe, in their order."""
+    groups: dict[tuple[str, str, str], list[ProbeDifference]] = {}
     for one in differences:
         groups.setdefault((one.first.factor, one.first.probe, one.second.probe), []).append(one)
-    return groups
+    of_factor = Counter(factor for factor, _, _ in groups)
+    return [
+        Section(
+            f"{factor} · {_one_or_both(first, second)}" if of_factor[factor] > 1 else factor,
+            [_row(one, reductions=several_reductions(some)) for one in some],
+        )
+        for (factor, first, second), some in groups.items()
+    ]
 
 
-def title_of(group: Group, groups: Collection[Group]) -> str:
-    """Return the factor, and the probe where the factor has several."""
-    factor, first, second = group
-    several = sum(one[0] == factor for one in groups) > 1
-    return f"{factor} · {_one_or_both(first, second)}" if several else factor
+def _row(one: ProbeDifference, *, reductions: bool) -> Row:
+    score, loss = one.score, one.loss
+    return Row(
+        of=one,
+        place=place_of(one, reductions=reductions),
+        first=shown_score(score.first, score.metric),
+        second=shown_score(score.second, score.metric),
+        difference=number(score.difference, score.metric),
+        interval=shown_range(score.interval, score.metric),
+        p=shown_p(score.p_adjusted),
+        loss="" if loss is None else number(loss.difference, loss.metric),
+        loss_p="" if loss is None else shown_p(loss.p_adjusted),
+    )
 
 
 def verdict_of(title: str, some: Sequence[ProbeDifference], first: str, second: str, unit: str) -> str:

@@ -26,18 +26,25 @@ def find(result: RunResult) -> list[FindingRecord]:
     metric reaches the baseline and information is not shown. A segment is a run of dead taps with a later tap that is
     shown to be better than chance. Without a skip around it the run is not dead: its signal has another form there.
     """
-    curves = (curve for series in series_of(result) for curve in series.curves())
-    return [found for curve in curves for found in _segments(curve)]
+    found = []
+    for series in series_of(result):
+        told: set[tuple[int, ...]] = set()
+        for curve in series.curves():
+            found += _segments(curve, told)
+    return found
 
 
-def _segments(curve: Series) -> list[FindingRecord]:
+def _segments(curve: Series, told: set[tuple[int, ...]]) -> list[FindingRecord]:
+    """Return the segments of a curve that no earlier one has told: vectors may be in several."""
     states = {probe.tap: state for probe in curve.ranked if (state := _state(curve, probe)) is not None}
     dead = {tap for tap, state in states.items() if state != "alive" and tap not in curve.paths.inputs}
     found = []
     for piece in curve.paths.pieces(dead):
         after = curve.paths.after(piece)
         alive = [probe for probe in curve.ranked if probe.tap in after and states.get(probe.tap) == "alive"]
-        if alive:
+        which = tuple(id(probe) for probe in curve.ranked if probe.tap in piece)
+        if alive and which not in told:
+            told.add(which)
             found.append(_segment(curve, piece, after, alive[0], states))
     return found
 
@@ -60,18 +67,18 @@ def _segment(
 ) -> FindingRecord:
     probes = [probe for probe in curve.ranked if probe.tap in piece]
     skips = [(a, b) for a, b in curve.paths.edges if b in after and a not in after and a not in piece]
-    reasons = [states[tap] for tap in piece]
+    asked, reasons = curve.asked_at(probes), [states[tap] for tap in piece]
     where = f"{run_of(piece)}: {_seen(curve, probes, reasons)}, while {named(alive.tap)} has {curve.reached(alive)}"
     severity: Severity = "notice"
     if not curve.paths.known:
-        text = f"nothing can be read for {curve.asked} at {where}. The graph is not known, so neither is what skips it."
+        text = f"nothing can be read for {asked} at {where}. The graph is not known, so neither is what skips it."
     elif skips:
         edges = listing([f"{named(a)} → {named(b)}" for a, b in skips])
-        text = f"dead segment for {curve.asked}, {where}. It is passed by along {edges}."
+        text = f"dead segment for {asked}, {where}. It is passed by along {edges}."
         severity = "warning" if 2 * reasons.count("error") <= len(reasons) else "notice"
     else:
         text = (
-            f"nothing can be read for {curve.asked} at {where}. No tapped path passes it by, so what is read later is "
+            f"nothing can be read for {asked} at {where}. No tapped path passes it by, so what is read later is "
             "there in another form, which these features or a linear probe do not show."
         )
     return curve.say(

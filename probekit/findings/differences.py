@@ -15,7 +15,9 @@ from probekit.statistics.multiple import SIGNIFICANT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from probekit.results import ContrastRecord, PairedRecord, ProbeResult, RunResult
+    from probekit.results import ContrastRecord, PairedRecord, ProbeResult
+
+    Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -151,23 +153,16 @@ def _above(a: float, b: float) -> float:
     return max(a - b, 0.0)
 
 
-def improvement(result: RunResult, step: PairedRecord) -> Difference | None:
-    """Return by how much the second tap of a step is better than the first.
+def improvement(step: PairedRecord | ContrastRecord) -> Difference:
+    """Return by how much the second tap of a step, or the probe of a contrast, is better than the other one."""
+    sign, interval = 1 if step.metric == "r2" else -1, step.interval
+    low, high = (None, None) if interval is None else sorted((sign * interval.low, sign * interval.high))
+    return Difference(sign * step.difference, low, high, paired=True)
 
-    Squared errors become differences of R², through the variance of the test labels; None where that is unknown.
-    """
-    scale = 1.0
-    if step.metric != "error":
-        numbers = result.provenance["labels"][step.factor].get("numbers", {})
-        deviation = numbers[first_test(numbers)]["deviation"] if numbers else 0.0
-        if not deviation:
-            return None
-        scale = 1 / deviation**2
-    found = Difference(-step.difference * scale, paired=True)
-    if step.interval is not None:
-        low, high = -step.interval.high * scale, -step.interval.low * scale
-        found = Difference(found.value, low, high, paired=True)
-    return found
+
+def ends_of(step: PairedRecord) -> tuple[Place, Place]:
+    """Return tap and reduction of both probes of a step, the first one first."""
+    return (step.before, step.before_reduction), (step.after, step.reduction)
 
 
 def significant(step: PairedRecord) -> bool:
@@ -176,7 +171,6 @@ def significant(step: PairedRecord) -> bool:
 
 
 def advantage(
-    result: RunResult,
     steps: Iterable[PairedRecord],
     contrasts: Iterable[ContrastRecord],
     one: ProbeResult,
@@ -185,32 +179,27 @@ def advantage(
     """Return by how much a probe is better on test than another one or the model: paired where the result has it.
 
     Args:
-        result: whose they are.
         steps: paired differences of the same model, checkpoint, factor and probe.
         contrasts: likewise.
         one: a probe.
         other: what it is compared with.
     """
-    own = (one.tap, one.reduction)
-    against = (None, None) if isinstance(other, ModelResult) else (other.tap, other.reduction)
+    own: Place = (one.tap, one.reduction)
+    against = None if isinstance(other, ModelResult) else (other.tap, other.reduction)
     for contrast in contrasts:
-        ends = [(contrast.tap, contrast.reduction), (contrast.other_tap, contrast.other_reduction)]
+        ends = [(contrast.tap, contrast.reduction), _other(contrast)]
         if ends in ([own, against], [against, own]):
-            found = _contrasted(contrast)
+            found = replace(improvement(contrast), test=contrast.test, p=contrast.p)
             return found if ends[0] == own else found.turned()
-    if isinstance(other, ModelResult) or (one.reduction, one.seed) != (other.reduction, other.seed):
-        return unpaired(one, other)
     for step in steps:
-        joined = {step.before, step.after}
-        if (step.reduction, step.seed) == (one.reduction, one.seed) and joined == {one.tap, other.tap}:
-            known = improvement(result, step)
-            if known is not None:
-                return known if step.after == one.tap else known.turned()
+        before, after = ends_of(step)
+        if (before, after) in ((own, against), (against, own)):
+            return improvement(step) if after == own else improvement(step).turned()
     return unpaired(one, other)
 
 
-def _contrasted(contrast: ContrastRecord) -> Difference:
-    """Return by how much the probe of a contrast is better."""
-    sign, interval = 1 if contrast.metric == "r2" else -1, contrast.interval
-    low, high = (None, None) if interval is None else sorted((sign * interval.low, sign * interval.high))
-    return Difference(sign * contrast.difference, low, high, paired=True, test=contrast.test, p=contrast.p)
+def _other(contrast: ContrastRecord) -> Place | None:
+    """Return tap and reduction of what a probe is compared with; None for the model's own output."""
+    if contrast.other_tap is None or contrast.other_reduction is None:
+        return None
+    return contrast.other_tap, contrast.other_reduction

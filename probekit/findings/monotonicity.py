@@ -85,8 +85,7 @@ def _trend(curve: Series) -> FindingRecord | None:
 
 
 def _steps(curve: Series, taps: set[str]) -> list[tuple[PairedRecord, Difference]]:
-    between = [step for step in curve.steps if {step.before, step.after} <= taps]
-    return [(step, found) for step in between if (found := improvement(curve.result, step)) is not None]
+    return [(step, improvement(step)) for step in curve.steps if {step.before, step.after} <= taps]
 
 
 def _evidence(step: PairedRecord, found: Difference) -> dict[str, object]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from probekit.components import Graph, Tap
+from probekit.results import inputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from probekit.results import RunResult
 
     Edges = Iterable[tuple[str, str]]
-
-_INPUT = "Input"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def paths_of(result: RunResult, model: str) -> Paths:
     edges = tuple(dict.fromkeys((a, b) for of, a, b in result.graph.edges if of == model and {a, b} <= taps and a != b))
     known = bool(edges)
     edges = edges or tuple(pairwise(order))
-    inputs = frozenset(one.tap for one in records if one.op == _INPUT)
+    inputs = inputs_of(result.graph, model)
     outputs = {one.output for one in result.model if one.model == model}
     end = next((one.tap for one in records if one.name in outputs), order[-1] if order else None)
     main = frozenset() if end is None else frozenset(_reached({end}, _neighbours(order, ((b, a) for a, b in edges))))

@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from probekit.findings.differences import advantage, interval_of
+from probekit.findings.differences import advantage, ends_of, interval_of
 from probekit.findings.paths import paths_of
 from probekit.findings.wording import WITHOUT_FEATURES, interval_text, named, sentence, shown
-from probekit.results import FindingRecord, ProbeResult
+from probekit.results import FindingRecord, ProbeResult, curves_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,8 +40,8 @@ class Series:
         information: whether there is any, by tap.
         paths: how the model's taps hang together.
         whose: which series it is, for sentences; empty where the run has only one model, checkpoint and probe.
-        several: whether there are several reductions.
-        reduction: the reduction of a curve; None where all reductions are meant.
+        several: whether there are several reductions, of a curve whether there are several curves.
+        reduction: the reduction that names a curve; None where all are meant.
     """
 
     result: RunResult
@@ -65,6 +65,10 @@ class Series:
         """The factor for sentences, with the reduction of a curve where there are several."""
         under = f" under {named(self.reduction)}" if self.several and self.reduction is not None else ""
         return f"{named(self.factor)}{under}"
+
+    def asked_at(self, probes: Iterable[ProbeResult]) -> str:
+        """Return the factor for a sentence about some probes: without a reduction where all are of vectors."""
+        return named(self.factor) if all(probe.vector for probe in probes) else self.asked
 
     @property
     def task(self) -> Task:
@@ -148,7 +152,7 @@ class Series:
 
     def advantage(self, one: ProbeResult, other: ProbeResult | ModelResult) -> Difference:
         """Return by how much a probe is better on test than another, or than the model: paired where that is known."""
-        return advantage(self.result, self.steps, self.contrasts, one, other)
+        return advantage(self.steps, self.contrasts, one, other)
 
     def answer(self, probe: ProbeResult) -> str | None:
         """Return whether there is information where a probe is: ``yes``, ``no``, ``cannot_tell``, or None."""
@@ -156,18 +160,29 @@ class Series:
         return next((one.answer for one in self.information if (one.tap, one.reduction) == where), None)
 
     def curves(self) -> Iterator[Series]:
-        """Give the probes of each reduction and seed, with the paths between their taps."""
-        for reduction, seed in dict.fromkeys((probe.reduction, probe.seed) for probe in self.probes):
-            probes = tuple(probe for probe in self.probes if (probe.reduction, probe.seed) == (reduction, seed))
-            yield replace(
+        """Give the curves, each with the paths between its taps; see :func:`probekit.results.curves_of`."""
+        curves = curves_of(self.probes, self.paths.inputs)
+        for reduction, probes in curves.items():
+            places = {(probe.tap, probe.reduction) for probe in probes}
+            curve = replace(
                 self,
-                probes=probes,
-                controls=tuple(one for one in self.controls if one.reduction == reduction),
-                steps=tuple(one for one in self.steps if (one.reduction, one.seed) == (reduction, seed)),
-                information=tuple(one for one in self.information if one.reduction == reduction),
+                probes=tuple(probes),
+                controls=tuple(one for one in self.controls if (one.tap, one.reduction) in places),
+                steps=tuple(one for one in self.steps if set(ends_of(one)) <= places),
+                information=tuple(one for one in self.information if (one.tap, one.reduction) in places),
                 paths=self.paths.among(probe.tap for probe in probes),
+                several=len(curves) > 1,
                 reduction=reduction,
             )
+            yield replace(curve, steps=tuple(curve.neighbouring())) if len(curves) > 1 else curve
+
+    def neighbouring(self) -> Iterator[PairedRecord]:
+        """Give the steps that pass no other tap of a curve: two vectors may be neighbours in another curve alone."""
+        sources = self.paths.among(probe.tap for probe in self.ranked).sources
+        for step in self.steps:
+            fed_by = sources.get(step.after)
+            if not fed_by or step.before in fed_by:
+                yield step
 
     def say(
         self, kind: str, severity: Severity, text: str, probes: Iterable[ProbeResult] = (), /, **evidence: Any
@@ -183,7 +198,9 @@ class Series:
         """
         about = list(probes)
         order = {tap: place for place, tap in enumerate(self.paths.order)}
-        reductions: set[str | None] = {probe.reduction for probe in about} or {self.reduction}
+        reductions: set[str | None] = {probe.reduction for probe in about}
+        if self.reduction is not None and not (about and all(probe.vector for probe in about)):
+            reductions = {self.reduction}
         return FindingRecord(
             kind=kind,
             severity=severity,

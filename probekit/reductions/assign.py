@@ -10,7 +10,7 @@ from probekit.components import REDUCTION_SEED, DoesNotApplyError, LearnedReduct
 from probekit.errors import Problem, SpecError
 from probekit.reductions.data_free import FlattenReduction, position_axes
 from probekit.spec.rows import Rows
-from probekit.steps import BatchFirst, Positions, program_digest, program_shape
+from probekit.steps import BatchFirst, Flatten, Positions, program_digest, program_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,7 @@ class FeatureSet:
             under the reduction's own seed.
         seed: of the control's draw.
         factors: the label factors that the control is made for; None: all of them.
+        vector: whether the features are the values of a vector, as they are.
     """
 
     wanted: Wanted
@@ -47,6 +48,7 @@ class FeatureSet:
     control: str | None = None
     seed: int = 0
     factors: tuple[str, ...] | None = None
+    vector: bool = False
 
     @property
     def title(self) -> str:
@@ -162,4 +164,6 @@ def _feature_set(chosen: ChosenTap, name: str, reduction: Reduction, leading: Pr
         raise DoesNotApplyError(f"the size of {seen.name!r} changes from batch to batch")
     learned = reduction if isinstance(reduction, LearnedReduction) else None
     raw = math.prod(size for size in seen.shape or () if size is not None)
-    return FeatureSet(Wanted(chosen.tap, (*leading, *program), width), chosen.label, name, raw, learned)
+    vector = learned is None and len(seen.shape or ()) <= 1 and program == (Flatten(),)
+    wanted = Wanted(chosen.tap, (*leading, *program), width)
+    return FeatureSet(wanted, chosen.label, name, raw, learned, vector=vector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -18,7 +19,7 @@ from probekit.report.page import clean
 from probekit.report.vega import ACCENT, MUTED, DepthChart, Format, Level, Point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from probekit.report.page import Row, Table
 
@@ -63,9 +64,9 @@ def depth_chart(table: Table, top: float, *, small: bool = False, **changes: Any
         changes: of the fields of :class:`DepthChart`.
     """
     taps = list(dict.fromkeys(row.probe.tap for row in table.rows))
-    reductions = list(dict.fromkeys(row.probe.reduction for row in table.rows))
-    several = len({(row.probe.tap, row.probe.reduction) for row in table.rows}) > len(taps)
     rows = [row for row in table.rows if math.isfinite(row.scores["test"])]
+    several = len({(row.probe.tap, row.probe.reduction) for row in table.rows}) > len(taps)
+    reductions = list(dict.fromkeys(row.probe.reduction for row in (rows if several else table.rows)))
     if several:
         rows.sort(key=lambda row: reductions.index(row.probe.reduction))
     points = [
@@ -78,6 +79,11 @@ def depth_chart(table: Table, top: float, *, small: bool = False, **changes: Any
         )
         for row in rows
     ]
+    places = {id(row): number for number, row in enumerate(rows)}
+    series = {name: [row for row in rows if row.probe.reduction == name] for name in reductions}
+    curves = {
+        name: [places[id(row)] for row in curve if id(row) in places] for name, curve in (series | table.curves).items()
+    }
     best = next((number for number, row in enumerate(rows) if row.best), None)
     text = ""
     if best is not None:
@@ -86,6 +92,8 @@ def depth_chart(table: Table, top: float, *, small: bool = False, **changes: Any
         "taps": _names(taps),
         "named": len(taps) <= _NAMED and not small,
         "points": points,
+        "lines": [curves[name] for name in table.curves] if several else [],
+        "ends": [curves[name][-1] for name in reductions] if several else [],
         "series": [short(clean(name)) for name in reductions] if several else [],
         "levels": [level for level in _levels(table) if level.value <= top],
         "best": None if small else best,
@@ -199,6 +207,8 @@ _INHERITED = {
 _PLACES = {"d", "dx", "dy", "transform", "x", "x1", "x2", "y", "y1", "y2"}
 _KEPT = _INHERITED | _PLACES | {"height", "opacity", "viewBox", "width"}
 _USUAL = {("opacity", "1"), ("transform", "translate(0,0)"), ("x2", "0"), ("y2", "0"), ("font-weight", "normal")}
+_RUN = 3
+"""The fewest elements of one colour that a group makes shorter."""
 _FRAMES = {"background", "foreground"}
 _CIRCLE = re.compile(r"M([\d.]+),0A\1,\1,0,1,1,-\1,0A\1,\1,0,1,1,\1,0")
 _SHIFT = re.compile(r"translate\((-?[\d.]+),(-?[\d.]+)\)")
@@ -244,8 +254,24 @@ def _reduce(element: ET.Element) -> None:
             element.set(name, values.pop() or "")
             for child in element:
                 del child.attrib[name]
+    if element.tag == "g":
+        element[:] = _bundled(element)
     if element.tag == "g" and len(element) > 1 and all(map(_is_line, element)):
         element[:] = [ET.Element("path", {"d": "".join(map(_stroke, element))})]
+
+
+def _bundled(elements: Iterable[ET.Element]) -> Iterator[ET.Element]:
+    """Give elements, with those of one colour that follow each other in a group that says it once."""
+    for fill, some in itertools.groupby(elements, key=lambda element: element.get("fill")):
+        run = list(some)
+        if fill is None or len(run) < _RUN:
+            yield from run
+            continue
+        bundle = ET.Element("g", {"fill": fill})
+        for element in run:
+            del element.attrib["fill"]
+            bundle.append(element)
+        yield bundle
 
 
 def _is_line(element: ET.Element) -> bool:

@@ -141,9 +141,11 @@ def _ends(low: float, high: float, metric: str) -> str:
 
 
 def _interval(one: TwinRecord) -> str:
+    """Return the interval of a difference, without the unit, which the difference beside it has."""
     if one.interval is None:
         return ""
-    return _range(*(shown_difference(end, one.metric) for end in (one.interval.low, one.interval.high)))
+    ends = (shown_difference(end, one.metric).removesuffix(" pp") for end in (one.interval.low, one.interval.high))
+    return " to ".join(ends)
 
 
 def _range(low: str, high: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from probekit.report.page import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from probekit.report.diagram import Frame, Point
 
@@ -158,6 +158,11 @@ def _n(value: float) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
+def _numbers(values: Iterable[float]) -> str:
+    """Return numbers as path data has them, where a minus parts two as well as a space."""
+    return " ".join(map(_n, values)).replace(" -", "-")
+
+
 def _rect(x: float, y: float, width: float, height: float, more: str = "") -> str:
     return f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"{more}/>'
 
@@ -165,23 +170,24 @@ def _rect(x: float, y: float, width: float, height: float, more: str = "") -> st
 def _box(centre: Point, box: Box, palette: Sequence[tuple[str, str]]) -> Iterator[str]:
     width, height = box.width, box.height
     left, top = centre[0] - width / 2, centre[1] - height / 2
-    name = f'<text x="{_n(centre[0])}" y="{_n(top + 15)}" fill="currentColor">{safe(box.name)}</text>'
-    plain = ' rx="4" fill="currentColor" fill-opacity=".04" stroke="currentColor" stroke-opacity=".5"'
+    plain = ' fill="currentColor" fill-opacity=".04" stroke="currentColor" stroke-opacity=".5"'
     whole = not box.folded and len(box.values) == 1
     yield f"<g {_colours('node', box.values[0].bin if whole else None, palette)}>" + (
         f"<title>{safe(box.tooltip)}</title>" if box.tooltip != box.name else ""
     )
     coloured = whole and box.values[0].bin is not None
-    yield _rect(left, top, width, height, ' rx="4"' if coloured else plain) + name
-    if whole:
-        yield _text(centre[0], top + 29, box.values[0].text)
-    elif height > _PLAIN:
+    yield _rect(left, top, width, height, "" if coloured else plain)
+    below = (
+        f'<tspan x="{_n(centre[0])}" dy="14">{safe(box.values[0].text)}</tspan>' if whole and box.values[0].text else ""
+    )
+    yield _text(centre[0], top + 15, safe(box.name) + below)
+    if not whole and height > _PLAIN:
         each = width / len(box.values)
         for place, value in enumerate(box.values):
             x = left + place * each
             look = "" if value.bin is not None else ' fill="none"'
             yield f"<g {_colours('value', value.bin, palette)}>" + _rect(x, top + _HEADER, each, height - _HEADER, look)
-            yield _text(x + each / 2, top + _HEADER + 14, value.text) + "</g>"
+            yield (_text(x + each / 2, top + _HEADER + 14, safe(value.text)) if value.text else "") + "</g>"
     yield "</g>"
 
 
@@ -192,8 +198,8 @@ def _colours(name: str, number: int | None, palette: Sequence[tuple[str, str]]) 
     return f'class="k{number} {name}" fill="{colour}" color="{ink}"'
 
 
-def _text(x: float, y: float, text: str) -> str:
-    return f'<text x="{_n(x)}" y="{_n(y)}" fill="currentColor" font-weight="600">{safe(text)}</text>' if text else ""
+def _text(x: float, y: float, inner: str) -> str:
+    return f'<text x="{_n(x)}" y="{_n(y)}" fill="currentColor">{inner}</text>'
 
 
 def _path(points: Sequence[Point]) -> str:
@@ -206,7 +212,7 @@ def _path(points: Sequence[Point]) -> str:
                 steps.pop()
             steps.append(f"V{_n(curve[-1][1])}")
         else:
-            steps.append("c" + " ".join(f"{_n(x - before[0])} {_n(y - before[1])}" for x, y in curve))
+            steps.append("c" + _numbers(part for x, y in curve for part in (x - before[0], y - before[1])))
     return "".join(steps)
 
 
@@ -216,7 +222,7 @@ def _head(points: Sequence[Point]) -> str:
     length = ((x - fx) ** 2 + (y - fy) ** 2) ** 0.5
     dx, dy = (x - fx) / length, (y - fy) / length
     back, across = (-7 * dx - 3.2 * dy, -7 * dy + 3.2 * dx), (6.4 * dy, -6.4 * dx)
-    return f"M{_n(x)} {_n(y)}l{_n(back[0])} {_n(back[1])} {_n(across[0])} {_n(across[1])}z"
+    return f"M{_n(x)} {_n(y)}l{_numbers((*back, *across))}z"
 
 
 def _diode(x: float, y: float) -> str:
@@ -236,7 +242,7 @@ def _frame(frame: Frame, name: str, lines: Sequence[Sequence[Point]]) -> str:
         f'<text class="block" x="{_n(start)}" y="{_n(top + _BAND - 2)}" stroke="none" fill-opacity=".75">'
         f"{escape(printed)}</text>"
     )
-    return f"<g><title>{safe(name)}</title>{rect}{text}</g>"
+    return f"<g>{'' if printed == clean(name) else f'<title>{safe(name)}</title>'}{rect}{text}</g>"
 
 
 def _clear(frame: Frame, lines: Sequence[Sequence[Point]]) -> Point:

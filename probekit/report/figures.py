@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from probekit.findings.wording import shown
 from probekit.report.page import clean
 from probekit.report.parts import heads
-from probekit.report.wording import interval_note
+from probekit.report.wording import curves_note, interval_note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +93,7 @@ def _caption(figure: Figure, head: Head, *, several_models: bool) -> str:
     if len(reductions) > 1:
         pairs = [f"{_SYMBOLS[number % len(_SYMBOLS)]} {name}" for number, name in enumerate(reductions)]
         told.append(f"Reductions: {', '.join(pairs)}.")
+        told += [note] if (note := curves_note(table)) else []
     levels = f"{table.always} ({shown(table.baseline, table.metric)})"
     if table.own is not None:
         levels += f"; the model itself ({shown(table.own.headline()['test'], table.metric)}"

@@ -24,7 +24,7 @@ from probekit.report.summary import TILED, facts, origin, overview, tiles
 from probekit.report.tap_details import details, details_note
 from probekit.report.tap_table import grid, uneven
 from probekit.report.vega import ACCENT, CIVIDIS, LINE, MUTED, PALETTE, TEXT
-from probekit.report.wording import interval_note, partial_note, tight, unbroken
+from probekit.report.wording import curves_note, interval_note, partial_note, tight, unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,13 +70,14 @@ class HtmlReport(Report):
             numbers=any(table.metric == "r2" for table in last_tables),
             missed=any(row.probe.certificate.status == "missed" for table in last_tables for row in table.rows),
             notes={head.number: interval_note(row.interval for row in head.table.rows) for head in asked},
+            lines={head.number: curves_note(head.table) for head in asked},
             figures=_figures(asked), drawings=drawings, drawing_note=drawing_note,
             training=[(head, over_training(head, evidence)) for head in asked if len(head.moments) > 1],
             several=len({probe.reduction for probe in result.probes if probe.control is None}) > 1,
             controls=[(head, some) for head in asked if (some := control_tables(result, head.table))],
             factors=over_factors(asked, evidence), grids=last, earlier=earlier,
             labelled=[table for table in last_tables if table.labels], label_cells=_LABEL_CELLS,
-            details=_details(result, asked, evidence), details_note=details_note(result),
+            details=_details(result, asked, evidence), details_note=details_note(result, evidence),
             confusions=any(probe.mistakes is not None for probe in result.probes),
             facts=facts(result.provenance),
             data=_data(result),
@@ -256,7 +257,7 @@ def _data(result: RunResult) -> Mapping[str, Any]:
     lines: list[dict[str, Any]] = []
     for probe in (one for one in result.probes if one.control is None):
         scores, interval = probe.headline(), probe.interval()
-        ends = {"low": None, "high": None} if interval is None else {"low": interval.low, "high": interval.high}
+        ends = {end: None if interval is None else float(f"{getattr(interval, end):.4g}") for end in ("low", "high")}
         line = {name: getattr(probe, name) for name in names} | scores | ends
         line = {name: _number(value) if isinstance(value, float) else value for name, value in line.items()}
         lines.append({**line, "metric": probe.primary, "certificate": probe.certificate.status})

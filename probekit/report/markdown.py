@@ -5,15 +5,17 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from probekit.components import Report
+from probekit.findings.differences import ends_of
 from probekit.findings.wording import shown
 from probekit.hookspecs import hookimpl
 from probekit.report.control_tables import control_tables
 from probekit.report.page import clean, shown_range, tables
 from probekit.report.parts import Evidence, key_of
-from probekit.report.tap_table import beside_error
+from probekit.report.tap_table import beside_error, from_curve
 from probekit.report.wording import (
     evenly,
     interval_note,
@@ -171,7 +173,7 @@ def _folded(summary: str, text: str) -> _Block:
 def _table(result: RunResult, table: Table, evidence: Evidence) -> list[_Block]:
     """Return a table in depth order; where it is long, some rows of it and the others folded."""
     shown_rows = evenly(table.rows, _TAPS)
-    steps = _steps(table.rows, evidence)
+    steps = _steps(table, evidence)
     several = len({row.probe.reduction for row in table.rows}) > 1
     stepped = any(text for text, _ in steps)
     tested = "test R²" if table.metric == "r2" else "test error"
@@ -198,7 +200,7 @@ def _table(result: RunResult, table: Table, evidence: Evidence) -> list[_Block]:
     notes = [f"Brackets: {escape(ranges)}."] if ranges else []
     if stepped:
         tests = pairs_note(pair for _, pairs in steps for pair in pairs)
-        measured = "squared error" if table.metric == "r2" else "test error"
+        measured = "test R²" if table.metric == "r2" else "test error"
         notes.append(
             f"Steps: how the {measured} changes from the tap before, where p < {SIGNIFICANT:g} by {escape(tests)} "
             "and Holm's correction."
@@ -232,19 +234,23 @@ def _cells(table: Table, row: Row, several: bool) -> list[str]:
     return [tap, *([code(row.probe.reduction)] if several else []), value]
 
 
-def _steps(rows: Sequence[Row], evidence: Evidence) -> list[tuple[str, list[PairedRecord]]]:
+def _steps(table: Table, evidence: Evidence) -> list[tuple[str, list[PairedRecord]]]:
     """Return the significant steps to each row's tap, as text and as records."""
-    before: dict[str, str] = {}
+    before: dict[int, set[tuple[str, str]]] = {}
+    for curve in table.curves.values():
+        for first, second in pairwise(curve):
+            before.setdefault(id(second), set()).add((first.probe.tap, first.probe.reduction))
     made = []
-    for row in rows:
-        pairs = [one for one in evidence.steps.get(key_of(row.probe), []) if one.p_adjusted < SIGNIFICANT]
+    for row in table.rows:
+        steps = evidence.steps.get(key_of(row.probe), [])
+        pairs = [one for one in steps if one.p_adjusted < SIGNIFICANT]
         texts = []
         for pair in pairs:
-            change = f"{100 * pair.difference:+.1f} points" if pair.metric == "error" else f"{pair.difference:+.3g}"
-            origin = "" if pair.before == before.get(row.probe.reduction) else f" from {code(pair.before)}"
-            texts.append(f"{'▲' if pair.difference > 0 else '▼'} {change}{origin}")
+            change = f"{100 * pair.difference:+.1f} points" if pair.metric == "error" else f"{pair.difference:+.3f}"
+            origin = f" from {code(pair.before)}{escape(from_curve(pair, steps))}"
+            usual = before.get(id(row)) == {ends_of(pair)[0]}
+            texts.append(f"{'▲' if pair.difference > 0 else '▼'} {change}{'' if usual else origin}")
         made.append((", ".join(texts), pairs))
-        before[row.probe.reduction] = row.probe.tap
     return made
 
 

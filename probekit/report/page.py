@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from probekit.findings.wording import WITHOUT_FEATURES, counted, interval_text, shown
 from probekit.report.controls import control_cells, place_of
-from probekit.results import ProbeResult, headline
+from probekit.results import ProbeResult, curves_of, headline, inputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +69,7 @@ class Table:
         factor: the label factor.
         metric: the primary metric: ``error`` or ``r2``.
         rows: in depth order.
+        curves: the rows of each curve in depth order, by the reduction that names it.
         baseline: the metric on test of what knows the training labels alone.
         always: what that always says.
         labels: of yes/no labels: their names and the baseline of each.
@@ -82,6 +83,7 @@ class Table:
     factor: str
     metric: str
     rows: list[Row]
+    curves: dict[str, list[Row]]
     baseline: float
     always: str
     labels: list[tuple[str, float]]
@@ -195,9 +197,12 @@ def _table(
     own = next((one for one in result.model if (one.model, one.checkpoint, one.factor) == whose), None)
     always = WITHOUT_FEATURES[probes[0].task]
     names = list(dict.fromkeys(cell.name for row in rows for cell in row.controls))
+    by_probe = {id(row.probe): row for row in rows}
+    curves = curves_of(probes, inputs_of(result.graph, probes[0].model))
     table = Table(
-        title, factor, metric, rows, baseline, always, list(by_label.items()), result.test_rows(factor), names, own, ""
-    )
+        title, factor, metric, rows, {name: [by_probe[id(one)] for one in curve] for name, curve in curves.items()},
+        baseline, always, list(by_label.items()), result.test_rows(factor), names, own, "",
+    )  # fmt: skip
     several = len({probe.reduction for probe in probes}) > 1
     return replace(table, verdict=_verdict(table, best, result.unit(), several=several))
 

@@ -100,6 +100,12 @@ class Sayings:
 class Evidence:
     """Where a tap's details stand in the page, and what is known of each probe beside its scores.
 
+    Attributes:
+        taps: model and tap of each, in the result's order.
+        steps: of a probe, to its tap.
+        information: of a probe.
+        preconditioner: that of every fit; None where they differ or none tells.
+
     Args:
         result: of the run.
     """
@@ -113,6 +119,9 @@ class Evidence:
             if step.control is None:
                 key = (step.model, step.checkpoint, step.after, step.reduction, step.factor, step.probe)
                 self.steps.setdefault(key, []).append(step)
+        fits = [probe.fit for probe in result.probes if probe.fit is not None]
+        kinds = {fit.preconditioner for fit in fits}
+        self.preconditioner = kinds.pop() if len(kinds) == 1 else None
         self.information: dict[ProbeKey, InformationRecord] = {
             (one.model, one.checkpoint, one.tap, one.reduction, one.factor, one.probe): one
             for one in result.information

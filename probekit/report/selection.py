@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from probekit.errors import Problem, SpecError, nearest
+from probekit.findings.differences import ends_of
 from probekit.results import GraphRecord
 from probekit.taps import matches
 
@@ -26,7 +27,8 @@ def select(result: RunResult, wanted: Mapping[str, Sequence[str]]) -> RunResult:
     Args:
         result: the whole.
         wanted: per part of the identity (:data:`FIELDS`) the names that are kept; an exact name wins, in a pattern
-            ``*`` and ``?`` are special. A tap may also be given by the tensor's own name. No names keep all.
+            ``*`` and ``?`` are special. A tap may also be given by the tensor's own name. A vector has nothing to
+            reduce and is kept under any reduction. No names keep all.
 
     Raises:
         SpecError: ``PK-X43``, no probe has such a name, or none has all of them.
@@ -51,13 +53,18 @@ def select(result: RunResult, wanted: Mapping[str, Sequence[str]]) -> RunResult:
                 problems.append(
                     Problem("PK-X43", f"no probe of this run has the {field} {pattern!r}", hint, f"--{field}")
                 )
-    probes = [one for one in result.probes if all(getattr(one, field) in names for field, names in kept.items())]
+    probes = [one for one in result.probes if all(_is_kept(one, field, names) for field, names in kept.items())]
     told = ", ".join(f"{field} {pattern}" for field, patterns in wanted.items() for pattern in patterns)
     if not problems and not probes:
         problems.append(Problem("PK-X43", f"no probe of this run has all of: {told}", "leave one of them out"))
     if problems:
         raise SpecError(*problems)
     return _only(result, probes, f"this view shows {len(probes)} of {len(result.probes)} probes: {told}")
+
+
+def _is_kept(probe: ProbeResult, field: str, names: set[str]) -> bool:
+    """Return whether a probe has one of the names; that of a vector belongs to every reduction."""
+    return getattr(probe, field) in names or (field == "reduction" and probe.vector)
 
 
 def _only(result: RunResult, probes: list[ProbeResult], remark: str) -> RunResult:
@@ -72,8 +79,8 @@ def _only(result: RunResult, probes: list[ProbeResult], remark: str) -> RunResul
             "graph": _graph(result.graph, taps),
             "comparisons": [
                 one for one in result.comparisons
-                if {(one.model, one.checkpoint, one.reduction, one.factor, one.probe, tap)
-                    for tap in (one.before, one.after)} <= places
+                if {(one.model, one.checkpoint, reduction, one.factor, one.probe, tap)
+                    for tap, reduction in ends_of(one)} <= places
             ],
             "contrasts": [
                 one for one in result.contrasts

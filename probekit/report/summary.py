@@ -113,9 +113,16 @@ def facts(provenance: Mapping[str, Any]) -> list[str]:
 def flat(value: object, name: str = "") -> list[str]:
     """Return nested values as lines ``name.of.part: value``; of long lists and mappings the first few.
 
-    >>> flat({"a": {"b": [1, 2]}, "c": None})
-    ['a.b: 1, 2', 'c: null']
+    >>> flat({"a": {"b": [1, 2]}, "c": None, "seconds": {"fitting": 2, "total": 3.5}})
+    ['a.b: 1, 2', 'c: null', 'seconds: fitting 2, total 3.5']
     """
+    if (
+        isinstance(value, dict)
+        and name
+        and len(value) > 1
+        and all(type(part) in {int, float} for part in value.values())
+    ):
+        return flat([f"{key} {_plain(part)}" for key, part in value.items()], name)
     if isinstance(value, dict):
         some = list(value.items())[:_LISTED]
         lines = [line for key, part in some for line in flat(part, f"{name}.{key}" if name else str(key))]

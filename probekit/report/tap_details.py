@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from probekit.findings.wording import shown
 from probekit.report.controls import has_features_of_its_own
-from probekit.report.page import shown_difference
 from probekit.report.parts import key_of
-from probekit.report.tap_table import ANSWERS, CERTIFICATES
+from probekit.report.tap_table import ANSWERS, CERTIFICATES, from_curve
 from probekit.report.wording import kinds_note
 from probekit.results import headline
 
@@ -47,13 +46,14 @@ class Details:
     lines: list[str]
 
 
-def details_note(result: RunResult) -> str:
-    """Return what the numbers of the details mean, empty where nothing has to be said."""
+def details_note(result: RunResult, evidence: Evidence) -> str:
+    """Return what the numbers of the details mean and what all of them have, empty where nothing has to be said."""
     classes = (one.interval for probe in result.probes if probe.mistakes is not None for one in probe.mistakes.worst)
     labels = (one.interval() for probe in result.probes for one in probe.by_label.values())
     kinds = kinds_note([*classes, *labels])
     dtypes = {one.dtype for one in result.graph.taps}
     told = [f"Every tap is {dtypes.pop()}."] if len(dtypes) == 1 else []
+    told += [f"Preconditioner of every fit: {evidence.preconditioner}."] if evidence.preconditioner else []
     told += ["p is adjusted by Holm's method."] if result.comparisons or result.information else []
     if kinds:
         told.append(
@@ -76,17 +76,17 @@ def details(row: Row, evidence: Evidence, title: str, *, uneven: bool) -> Detail
     """
     probe, key = row.probe, key_of(row.probe)
     splits = list(probe.scores[probe.primary])
-    lines = [_fit(probe)]
-    lines += [_step(step) for step in evidence.steps.get(key, [])]
+    lines = [_fit(probe, usual=evidence.preconditioner)]
+    steps = evidence.steps.get(key, [])
+    lines += [_step(step, from_curve(step, steps)) for step in steps]
     told = evidence.information.get(key)
     lines += [] if told is None else [_information(told, probe.task)]
     for cell in row.controls:
         if has_features_of_its_own(cell.name) or (cell.seeds == 1 and cell.selectivity is None and not cell.missed):
-            continue  # the tables say as much
+            continue  # the tables say as much, of selectivity too
         value = shown(cell.value, probe.primary)
-        gain = "" if cell.selectivity is None else f"; selectivity {shown_difference(cell.selectivity, probe.primary)}"
         seeds = f", mean of {cell.seeds} seeds" if cell.seeds > 1 else ""
-        lines.append(f"Control {cell.name}: {value} on {cell.split}{seeds}{gain}{'; missed' if cell.missed else ''}")
+        lines.append(f"Control {cell.name}: {value} on {cell.split}{seeds}{'; missed' if cell.missed else ''}")
     lines += _mistakes(probe)
     if len(probe.by_label) > 1:
         lines.append(f"Worst labels: {_worst_labels(probe)}")
@@ -119,8 +119,8 @@ def _value(value: float, metric: str) -> str:
     return shown(value, "r2") if metric in {"r2", "auroc"} else f"{value:.3g}"
 
 
-def _fit(probe: ProbeResult) -> str:
-    """Return how near to its optimum a probe is, and how it came there."""
+def _fit(probe: ProbeResult, usual: str | None) -> str:
+    """Return how near to its optimum a probe is, and how it came there, without the preconditioner that all have."""
     certificate, fit = probe.certificate, probe.fit
     proof = f"Optimum: {CERTIFICATES[certificate.status]}"
     if certificate.gap is not None:
@@ -128,23 +128,24 @@ def _fit(probe: ProbeResult) -> str:
     parts = [proof]
     if fit is not None:
         parts += [f"missed because {fit.reason}"] if certificate.status == "missed" and fit.reason else []
-        parts.append(f"{fit.passes} passes, {fit.preconditioner} preconditioner")
+        parts.append(f"{fit.passes} passes")
+        parts += [f"{fit.preconditioner} preconditioner"] if fit.preconditioner != usual else []
         parts += [f"the {fit.end} λ of its path"] if fit.end else []
         parts += fit.notes
     return "; ".join(parts)
 
 
-def _step(step: PairedRecord) -> str:
+def _step(step: PairedRecord, origin: str) -> str:
     ends = ""
     if step.metric == "error":
         value = f"{100 * step.difference:+.1f} points"
         if step.interval is not None:
             ends = f" ({100 * step.interval.low:+.1f} to {100 * step.interval.high:+.1f})"
     else:
-        value = f"{step.difference:+.3g} of {step.metric.replace('_', ' ')}"
+        value = f"{step.difference:+.3f} of R²"
         if step.interval is not None:
-            ends = f" ({step.interval.low:+.3g} to {step.interval.high:+.3g})"
-    text = f"Against {step.before}: {value}{ends}, p = {step.p_adjusted:.2g}"
+            ends = f" ({step.interval.low:+.3f} to {step.interval.high:+.3f})"
+    text = f"Against {step.before}{origin}: {value}{ends}, p = {step.p_adjusted:.2g}"
     if step.only_before_wrong is not None and step.only_after_wrong is not None:
         text += f"; {step.only_after_wrong:,} wrong only here, {step.only_before_wrong:,} only there"
     return text

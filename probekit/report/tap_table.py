@@ -171,13 +171,19 @@ def _apart(counts: Sequence[int]) -> bool:
 
 
 def _steps(steps: list[PairedRecord]) -> str:
-    """Return the differences to the taps before, starred where they are significant."""
+    """Return the differences to the taps before, starred where they are significant; see :func:`from_curve`."""
     texts = []
     for step in steps:
-        value = f"{100 * step.difference:+.1f}" if step.metric == "error" else f"{step.difference:+.3g}"
-        value = "0.0" if value in {"+0.0", "-0.0"} else value
-        texts.append(f"{value}{'*' if step.p_adjusted < SIGNIFICANT else ''}")
+        value = shown_difference(step.difference, step.metric).removesuffix(" pp").replace("+0.000", "0.000")
+        value = "0.0" if value == "+0.0" else value
+        origin = from_curve(step, steps).replace(" ", "\u00a0", 1)
+        texts.append(f"{value}{'*' if step.p_adjusted < SIGNIFICANT else ''}{origin}")
     return ", ".join(texts)
+
+
+def from_curve(step: PairedRecord, steps: Sequence[PairedRecord]) -> str:
+    """Return in brackets under which reduction a step begins, where others of a vector begin at the same tap."""
+    return f" ({step.before_reduction})" if sum(one.before == step.before for one in steps) > 1 else ""
 
 
 def _other_test(metric: str, split: str) -> Callable[[Row], str]:
@@ -208,12 +214,16 @@ def _notes(table: Table, evidence: Evidence) -> Iterator[str]:
     note = interval_note(row.interval for row in table.rows)
     if note:
         yield f"Intervals: {note}."
-    steps = [step for probe in probes for step in evidence.steps.get(key_of(probe), [])]
+    by_probe = [evidence.steps.get(key_of(probe), []) for probe in probes]
+    steps = [step for some in by_probe for step in some]
     if steps:
-        unit = "percentage points of the error" if table.metric == "error" else "the mean squared error"
+        unit = "percentage points of the error" if table.metric == "error" else "R²"
+        origin = (
+            "; in brackets its reduction" if any(from_curve(one, some) for some in by_probe for one in some) else ""
+        )
         yield (
             f"Step: the difference to each tap before it on the same rows, in {unit}, by {pairs_note(steps)}; "
-            f"* where p < {SIGNIFICANT:g} after Holm's correction."
+            f"* where p < {SIGNIFICANT:g} after Holm's correction{origin}."
         )
     for name in _beside(table):
         yield control_note(name, next(cell.split for row in table.rows for cell in row.controls if cell.name == name))

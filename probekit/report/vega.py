@@ -10,7 +10,7 @@ import base64
 import io
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class DepthChart:
         named: whether the names stand below the axis, else numbers from 1.
         points: the probes, by series in depth order.
         series: names of the series, which stand at the ends of their lines; empty for one series.
+        lines: numbers of the points of each line; none: one line a series.
+        ends: by series, the number of the point that its name stands beside; none: its last one.
         levels: dashed lines.
         best: the number of the point with a ring, None for none.
         best_text: its label, at the right end.
@@ -98,6 +100,8 @@ class DepthChart:
     best_text: str
     axis: str
     top: float
+    lines: list[list[int]] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     band: bool = False
     width: int = 720
     height: int = 280
@@ -119,6 +123,7 @@ def layered(chart: DepthChart) -> alt.LayerChart:
     draw = _Layers(chart)
     points = [draw.row(point) for point in chart.points]
     fitted = [row for row in points if row["colour"] is not None]
+    joined = [points[number] | {"line": line} for line, some in enumerate(draw.lines()) for number in some]
     missed = [row for row in points if row["colour"] is None]
     ranged = [row for row in points if row["low"] is not None]
     labels = draw.end_labels()
@@ -128,14 +133,16 @@ def layered(chart: DepthChart) -> alt.LayerChart:
         mark = _of(rows).mark_rule(strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(mark.encode(y=draw.y("value"), color=alt.Color("colour:N", scale=None)))
     if ranged and chart.band:
-        mark = _of(ranged).mark_area(color=MUTED, opacity=0.2)
-        layers.append(mark.encode(x=draw.x(), y=draw.y("low"), y2="high:Q", detail="series:N", order="place:Q"))
+        mark = _of([row for row in joined if row["low"] is not None]).mark_area(color=MUTED, opacity=0.2)
+        layers.append(mark.encode(x=draw.x(), y=draw.y("low"), y2="high:Q", detail="line:N", order="place:Q"))
     elif ranged:
         mark = _of(ranged).mark_rule(color=MUTED, strokeWidth=1.2)
         layers.append(mark.encode(x=draw.x(), y=draw.y("low"), y2="high:Q"))
     if fitted:
-        mark = _of(fitted).mark_line(color=MUTED, strokeWidth=1, opacity=0.5)
-        layers.append(mark.encode(x=draw.x(), y=draw.y("value"), detail="series:N", order="place:Q"))
+        mark = _of([row for row in joined if row["colour"] is not None]).mark_line(
+            color=MUTED, strokeWidth=1, opacity=0.5
+        )
+        layers.append(mark.encode(x=draw.x(), y=draw.y("value"), detail="line:N", order="place:Q"))
         size = chart.font_size * (4.5 if not chart.band else 3.0 if len(fitted) <= _LARGE else 1.5)
         mark = _of(fitted).mark_point(size=size, stroke=MUTED, strokeWidth=0 if chart.band else 0.8, opacity=1)
         layers.append(mark.encode(
@@ -180,6 +187,14 @@ class _Layers:
 
     def __init__(self, chart: DepthChart) -> None:
         self.chart = chart
+
+    def lines(self) -> list[list[int]]:
+        """Return the numbers of the points of each line."""
+        series = dict.fromkeys(point.series for point in self.chart.points)
+        return self.chart.lines or [self._of_series(number) for number in series]
+
+    def _of_series(self, number: int) -> list[int]:
+        return [one for one, point in enumerate(self.chart.points) if point.series == number]
 
     def x(self) -> alt.X:
         import altair as alt
@@ -232,10 +247,9 @@ class _Layers:
         if chart.best is not None and chart.best_text:
             labels.append({"value": chart.points[chart.best].value, "text": chart.best_text, "colour": TEXT})
         for number, name in enumerate(chart.series):
-            last = [point.value for point in chart.points if point.series == number][-1:]
-            labels += [
-                {"value": value, "text": f"{_GLYPHS[number % len(_GLYPHS)]} {name}", "colour": MUTED} for value in last
-            ]
+            text = f"{_GLYPHS[number % len(_GLYPHS)]} {name}"
+            last = chart.ends[number : number + 1] or self._of_series(number)[-1:]
+            labels += [{"value": chart.points[one].value, "text": text, "colour": MUTED} for one in last]
         labels.sort(key=lambda label: (label["value"], label["text"]))
         gap = _LABEL_GAP * chart.font_size * chart.top / chart.height
         for label, value in zip(labels, spread([one["value"] for one in labels], gap, chart.top), strict=True):

@@ -10,7 +10,7 @@ from probekit.findings.wording import tested_by
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from probekit.report.page import Row
+    from probekit.report.page import Row, Table
     from probekit.results import FindingRecord, IntervalRecord, PairedRecord, RunResult, TwinRecord
 
 _INTERVALS = {
@@ -20,6 +20,7 @@ _INTERVALS = {
 }
 _NUMBER = re.compile(r"(?<=\d) %")
 _GLUE = "\ue000"
+_AT_END = re.compile(r"(?: |\x1b\[[\d;]*m)+$", re.MULTILINE)
 _SPACE = re.compile(r"(?<=[{};:,])[ \n]+|[ \n]+(?=[{}])")
 _IN_VERDICT = {"best_tap"}
 """Findings that the verdicts say already."""
@@ -74,17 +75,17 @@ def glued(text: str) -> str:
 
 
 def unglued(printed: str) -> str:
-    """Return what rich has printed, with the spaces of :func:`glued` text."""
-    return printed.replace(_GLUE, " ")
+    """Return what rich has printed, with the spaces of :func:`glued` text, and none before the ends of lines."""
+    return _AT_END.sub(lambda found: found[0].replace(" ", ""), printed.replace(_GLUE, " "))
 
 
 def tight(style: str) -> str:
     """Return a style sheet without the spaces that no rule needs.
 
     >>> tight("td, th { content: ' x'; }\\n@media print { p { color: red; } }")
-    "td,th{content:' x';}@media print{p{color:red;}}"
+    "td,th{content:' x'}@media print{p{color:red}}"
     """
-    return _SPACE.sub("", style)
+    return _SPACE.sub("", style).replace(";}", "}")
 
 
 def pairs_note(pairs: Iterable[PairedRecord | TwinRecord]) -> str:
@@ -94,6 +95,12 @@ def pairs_note(pairs: Iterable[PairedRecord | TwinRecord]) -> str:
     ''
     """
     return " and ".join(dict.fromkeys(tested_by(one.test) for one in pairs))
+
+
+def curves_note(table: Table) -> str:
+    """Return that a chart's lines go on through vectors, empty where they do not or where there is one line."""
+    other = any(row.probe.reduction != name for name, curve in table.curves.items() for row in curve)
+    return "Lines go on through vectors, which have nothing to reduce." if other and len(table.curves) > 1 else ""
 
 
 def left_to_say(result: RunResult) -> list[FindingRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from probekit.results.curves import curves_of, inputs_of
 from probekit.results.judgements import (
     ContrastRecord,
     FindingRecord,
@@ -63,7 +64,9 @@ __all__ = [
     "SpreadRecord",
     "TapRecord",
     "TwinRecord",
+    "curves_of",
     "first_test",
     "headline",
+    "inputs_of",
     "load_result",
 ]

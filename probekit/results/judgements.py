@@ -10,29 +10,33 @@ from probekit.results.scores import IntervalRecord, PlaceRecord, Record
 
 
 class PairedRecord(Record):
-    """The test errors of two probes on the same rows: of a tap and of one that feeds it."""
+    """The test scores of two probes on the same rows: of a tap and of one that feeds it."""
 
     model: str
     checkpoint: str | None
     reduction: str
+    """Of the second tap."""
     factor: str
     probe: str
     control: str | None
     seed: int
     before: str
     """The tap that comes first."""
+    before_reduction: str
+    """Its reduction: that of the second, or another where one of the two is a vector."""
     after: str
     metric: str
-    """``error``; of a number ``squared_error``."""
+    """The primary metric: ``error``, or ``r2`` of a number."""
     difference: float
-    """Of the metric: after - before, so that a negative one is an improvement."""
+    """Of the metric: after - before, so that a negative one of the error is an improvement."""
     interval: IntervalRecord | None
     test: str
     """``mcnemar_exact`` or ``paired_bootstrap``."""
     p: float
     """Two-sided."""
     p_adjusted: float
-    """By Holm's method, over the pairs of the same model, checkpoint, reduction, factor, probe and control."""
+    """By Holm's method, over the pairs of the same curve, factor and probe; the largest where it is in several curves,
+    see :func:`probekit.results.curves_of`."""
     only_before_wrong: int | None
     only_after_wrong: int | None
     n: int
@@ -43,7 +47,8 @@ class ContrastRecord(PlaceRecord):
     """A probe against another one of the same factor, or against the model's own output, on the same test rows.
 
     Those that findings compare: what is best on valid with the model's input and its output, side branches with the
-    main one. Each is one question of its own, so that p is not adjusted.
+    main one, the end with a factor's best tap where something is lost on the way. Each is one question of its own, so
+    that p is not adjusted.
     """
 
     other_tap: str | None

@@ -11,6 +11,8 @@ from probekit.components import Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from probekit.statistics.intervals import Interval
+
 
 class Record(BaseModel):
     """A part of the result: closed and frozen."""
@@ -83,6 +85,11 @@ class IntervalRecord(Record):
     level: float = 0.95
     seed: int | None = None
     """Of a bootstrap."""
+
+    @classmethod
+    def of(cls, found: Interval | None, over: str) -> IntervalRecord | None:
+        """Return the record of an interval over examples or groups, None of none."""
+        return None if found is None else cls(**vars(found), over=over)
 
 
 class LabelResult(Record):
@@ -187,6 +194,8 @@ class ProbeResult(ProbeIdentity):
     """Features that the probe was fitted on."""
     features_constant: bool = False
     """Each of these features has one value in all rows."""
+    vector: bool = False
+    """The features are the values of a vector, as they are; see :func:`probekit.results.curves_of`."""
     rows: dict[str, int]
     certificate: CertificateRecord
     fit: FitRecord | None = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from probekit.sections import Lookup
+    from probekit.spec import yaml_places
 
 
 SOFT = {"PK-Y33", "PK-M47"}
@@ -144,9 +145,9 @@ def _validated(filled: Mapping[str, Any], context: SpecContext) -> tuple[Spec | 
         return None, problems_of(error.errors(include_url=False), filled, context.plugins)
 
 
-def _apply(tree: dict[str, Any], settings: Sequence[str]) -> tuple[dict[yaml_loader.Path, str], list[Problem]]:
+def _apply(tree: dict[str, Any], settings: Sequence[str]) -> tuple[dict[yaml_places.Path, str], list[Problem]]:
     """Change single values; return the settings, as the user wrote them, by the path that each changed."""
-    changed: dict[yaml_loader.Path, str] = {}
+    changed: dict[yaml_places.Path, str] = {}
     problems: list[Problem] = []
     for setting in settings:
         shown = f"--set {setting}"
@@ -160,13 +161,13 @@ def _apply(tree: dict[str, Any], settings: Sequence[str]) -> tuple[dict[yaml_loa
     return changed, problems
 
 
-def _set(tree: dict[str, Any], setting: str) -> yaml_loader.Path:
+def _set(tree: dict[str, Any], setting: str) -> yaml_places.Path:
     name, equals, text = setting.partition("=")
     *parents, last = re.sub(r"\[([0-9]+)\]", r".\1", name).split(".")
     if not equals or not all([*parents, last]):
         raise SpecError(Problem("PK-Y39", "is no setting", "write --set KEY=VALUE, such as splits.seed=1"))
     value = yaml_loader.parse_value(text)
-    path: yaml_loader.Path = ()
+    path: yaml_places.Path = ()
     node: Any = tree
     for part in parents:
         key = _key(node, part, path)
@@ -182,7 +183,7 @@ def _set(tree: dict[str, Any], setting: str) -> yaml_loader.Path:
     return (*path, key)
 
 
-def _key(node: Any, part: str, path: yaml_loader.Path) -> Any:
+def _key(node: Any, part: str, path: yaml_places.Path) -> Any:
     if isinstance(node, list) and (not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(node)):
         raise SpecError(Problem("PK-Y39", f"{part!r} is no position in a list of {len(node)}", "the first one is 0"))
     if not isinstance(node, list | dict):
@@ -202,8 +203,8 @@ class Places:
         overrides: settings by the path that each changed.
     """
 
-    document: yaml_loader.Document
-    overrides: Mapping[yaml_loader.Path, str]
+    document: yaml_places.Document
+    overrides: Mapping[yaml_places.Path, str]
 
     def of(self, found: Found) -> Problem:
         """Return the problem with its place."""
@@ -214,15 +215,15 @@ class Places:
         place = keys[found.path] if found.at_key and found.path in keys else self.document.place(found.path)
         return found.problem.at(self.document.file, place.line, place.column)
 
-    def holds(self, path: yaml_loader.Path) -> bool:
+    def holds(self, path: yaml_places.Path) -> bool:
         """Say whether the file or a setting holds a path."""
         return path in self.document.values or bool(self._setting(path))
 
-    def line(self, path: yaml_loader.Path) -> str:
+    def line(self, path: yaml_places.Path) -> str:
         """Say in which line a path stands."""
         return self._setting(path) or f"line {self.document.place(path).line}"
 
-    def _setting(self, path: yaml_loader.Path) -> str:
+    def _setting(self, path: yaml_places.Path) -> str:
         known = next(end for end in range(len(path), -1, -1) if path[:end] in self.document.values)
         made = path[: known + 1]  # the first part that the file does not hold
         for changed, setting in reversed(list(self.overrides.items())):

@@ -11,6 +11,8 @@ import numpy as np
 from probekit.statistics.resampling import drawn_columns, drawn_sums, numbered
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from probekit.components import Array, BoolArray, IntArray
 
 DRAWS = 1000
@@ -98,11 +100,8 @@ def mean_interval(
         draws: how many.
         level: of the interval.
     """
-    unit, count = numbered(units)
-    if count < 2:
-        return None
-    rows, totals = drawn_columns(np.stack([np.ones(len(values)), values]), unit, draws, seed)
-    return percentile_interval(totals / rows, count, draws, level, seed)
+    columns = np.stack([np.ones(len(values)), values])
+    return _drawn_interval(columns, lambda sums: sums[1] / sums[0], units, seed, draws, level)
 
 
 def balanced_error_interval(
@@ -189,17 +188,40 @@ def r2_interval(
         draws: how many.
         level: of the interval.
     """
-    unit, count = numbered(units)
-    if count < 2:
+    if not len(numbers):
         return None
     centred = numbers - numbers.mean()
     squares = (predicted.astype(np.float64) - numbers) ** 2
-    columns = np.stack([np.ones(len(unit)), centred, centred**2, squares])
-    rows, total, total_squares, wrong = drawn_columns(columns, unit, draws, seed)
-    spread = total_squares - total**2 / rows
-    # Numbers that are all alike in a draw have no R².
-    kept = spread > 1e-12 * total_squares
-    return percentile_interval(1 - wrong[kept] / spread[kept], count, draws, level, seed) if kept.any() else None
+
+    def r2(sums: Array) -> Array:
+        rows, total, total_squares, wrong = sums
+        spread = total_squares - total**2 / rows
+        # Numbers that are all alike in a draw have no R².
+        kept = spread > 1e-12 * total_squares
+        return np.asarray(1 - wrong[kept] / spread[kept])
+
+    columns = np.stack([np.ones(len(numbers)), centred, centred**2, squares])
+    return _drawn_interval(columns, r2, units, seed, draws, level)
+
+
+def _drawn_interval(
+    columns: Array, score: Callable[[Array], Array], units: Array, seed: int, draws: int, level: float
+) -> Interval | None:
+    """Return the interval of a score of the columns' sums over the rows of drawn units, None where there is none.
+
+    Args:
+        columns: shape (columns, rows).
+        score: from sums of shape (columns, draws) to the scores of those draws that have one.
+        units: shape (rows,), the example or group of each row, any values.
+        seed: of the draws.
+        draws: how many.
+        level: of the interval.
+    """
+    unit, count = numbered(units)
+    if count < 2:
+        return None
+    found = score(drawn_columns(columns, unit, draws, seed))
+    return percentile_interval(found, count, draws, level, seed) if len(found) else None
 
 
 def percentile_interval(found: Array, n: int, draws: int, level: float, seed: int) -> Interval:

@@ -1,44 +1,20 @@
-"""Whether two probes differ on the same rows, and whether a mean is above zero."""
+"""Whether two probes differ on the same rows."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from probekit.statistics.intervals import LEVEL, Interval, percentile_interval, wilson_bounds
-from probekit.statistics.multiple import SIGNIFICANT
-from probekit.statistics.resampling import drawn_columns, numbered
+from probekit.statistics.intervals import LEVEL, Interval, wilson_bounds
+from probekit.statistics.means import TEST_DRAWS, drawn_means
+from probekit.statistics.resampling import numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from probekit.components import Array, BoolArray
-
-TEST_DRAWS = 10_000
-"""Of a bootstrap that gives a p, unless there are more tests than these can tell: see :func:`enough_draws`."""
-
-_TESTS_AT_ONCE, _VALUES_AT_ONCE, _DRAWN_AT_ONCE = 256, 1 << 22, 1 << 24
-"""The most tests that share one matrix product, and the most values and drawn sums that are held for it."""
-
-
-def enough_draws(tests: int, sides: Literal[1, 2] = 2) -> int:
-    """Return how many draws let Holm's method tell any of so many tests: at least :data:`TEST_DRAWS`.
-
-    The smallest p of n draws is sides ÷ (n + 1). Times the number of tests it stays below half of
-    :data:`~probekit.statistics.multiple.SIGNIFICANT`.
-
-    Args:
-        tests: of one family.
-        sides: of p.
-
-    >>> enough_draws(60), enough_draws(1000), enough_draws(1000, sides=1)
-    (10000, 80000, 40000)
-    """
-    return max(TEST_DRAWS, math.ceil(2 * sides * tests / SIGNIFICANT))
 
 
 @dataclass(frozen=True)
@@ -125,8 +101,9 @@ def paired_values(
 ) -> PairedDifference:
     """Compare the means of two numbers a row, such as squared errors, by the paired bootstrap.
 
-    Whole units are drawn with both of their numbers. The two-sided p is twice that of :func:`one_sided`, of the side
-    where it is smaller: the level at which the percentile interval begins to hold 0.
+    Whole units are drawn with both of their numbers. The two-sided p is twice that of
+    :func:`probekit.statistics.means.one_sided`, of the side where it is smaller: the level at which the percentile
+    interval begins to hold 0.
 
     Args:
         first: shape (rows,), finite.
@@ -168,45 +145,8 @@ def paired_values_batch(
             one.mean, one.interval, "paired_bootstrap", min(1.0, 2 * min(one.p_above, one.p_below)), None, None,
             len(units),
         )
-        for one in _drawn_means(differences, units, seed, draws, level)
+        for one in drawn_means(differences, units, seed, draws, level)
     ]  # fmt: skip
-
-
-def one_sided(
-    values: Array, units: Array, seed: int = 0, draws: int = TEST_DRAWS, level: float = LEVEL
-) -> tuple[float, Interval | None, float]:
-    """Tell whether a mean over rows is above 0, by the bootstrap.
-
-    p is (1 + draws with a mean of 0 or less) ÷ (1 + draws) (Davison and Hinkley 1997, equation 4.11), and never less
-    than the smallest of a sign test, 2 to the power of minus the number of units: a few units cannot be surer.
-
-    Args:
-        values: shape (rows,), at least one, finite.
-        units: shape (rows,), the example or group of each row, any values.
-        seed: of the draws.
-        draws: how many.
-        level: of the interval.
-
-    Returns:
-        the mean, its two-sided percentile interval, and p. With fewer than two units there is no interval and p is 1.
-    """
-    return one_sided_batch([values], units, seed, draws, level)[0]
-
-
-def one_sided_batch(
-    columns: Iterable[Array], units: Array, seed: int = 0, draws: int = TEST_DRAWS, level: float = LEVEL
-) -> list[tuple[float, Interval | None, float]]:
-    """Return what :func:`one_sided` gives for each of many means over the same rows, which share their draws.
-
-    Args:
-        columns: each of shape (rows,), at least one, finite.
-        units: shape (rows,), the example or group of each row, any values.
-        seed: of the draws.
-        draws: how many.
-        level: of the intervals.
-    """
-    wide = (values.astype(np.float64) for values in columns)
-    return [(one.mean, one.interval, one.p_above) for one in _drawn_means(wide, units, seed, draws, level)]
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
@@ -276,30 +216,3 @@ def _counted(found: PairedDifference, first: BoolArray, second: BoolArray) -> Pa
     if first.ndim > 1:
         return found
     return replace(found, only_first=int(np.sum(first & ~second)), only_second=int(np.sum(second & ~first)))
-
-
-class _DrawnMean(NamedTuple):
-    """A mean, its interval, and the one-sided p of its being above 0 and below 0."""
-
-    mean: float
-    interval: Interval | None
-    p_above: float
-    p_below: float
-
-
-def _drawn_means(columns: Iterable[Array], units: Array, seed: int, draws: int, level: float) -> Iterator[_DrawnMean]:
-    unit, count = numbered(units)
-    least, ones, left = 0.5**count, np.ones(len(unit)), iter(columns)
-    at_once = max(1, min(_TESTS_AT_ONCE, _VALUES_AT_ONCE // max(1, len(unit)), _DRAWN_AT_ONCE // draws))
-    while some := list(islice(left, at_once)):
-        if count < 2:
-            yield from (_DrawnMean(float(values.mean()), None, 1.0, 1.0) for values in some)
-            continue
-        rows, *totals = drawn_columns([ones, *some], unit, draws, seed)
-        for values, total in zip(some, totals, strict=True):
-            interval = percentile_interval(total / rows, count, draws, level, seed)
-            # A sum that is 0 but for rounding counts as 0, on both sides.
-            rounding = 1e-12 * np.abs(values).sum()
-            p_above = max(least, (1 + int(np.sum(total <= rounding))) / (draws + 1))
-            p_below = max(least, (1 + int(np.sum(total >= -rounding))) / (draws + 1))
-            yield _DrawnMean(float(values.mean()), interval, p_above, p_below)

@@ -91,11 +91,12 @@ def main() -> None:
     parser.add_argument("--emoji", type=Path, default=Path("/usr/share/unicode/emoji/emoji-test.txt"))
     parser.add_argument("--font", type=Path, default=FONT, help="NotoColorEmoji.ttf")
     parser.add_argument("--out", type=Path, default=DATA)
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="draw every N-th emoji only")
     args = parser.parse_args()
 
     from minilm_emoji_arrays import read_emoji
 
-    single = [one for one in read_emoji(args.emoji) if len(code_points(one)) == 1]
+    single = [one for one in read_emoji(args.emoji) if len(code_points(one)) == 1][:: args.every]
     emoji, images, luminance = draw(single, args.font)
     print(f"left out: {len(single) - len(emoji)} emoji that the font does not draw, or draws as another one")
     args.out.mkdir(parents=True, exist_ok=True)

@@ -113,6 +113,7 @@ def test_no_line_of_the_terminal_ends_between_a_number_and_its_percent(plain):
         text = terminal.render(plain, width)
         assert not [line for line in text.splitlines() if line.lstrip().startswith("%")]
         assert "40.00 % against" in " ".join(text.split())
+        assert not re.search(r" $", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120])

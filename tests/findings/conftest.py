@@ -84,9 +84,9 @@ def made_step(before, after, difference, p=1e-4, *, half=0.005, **changes):
     interval = IntervalRecord(low=difference - half, high=difference + half, kind="newcombe", over="examples", n=600)
     fields = {
         "model": "default", "checkpoint": None, "reduction": "pool", "factor": "digit", "probe": "default",
-        "control": None, "seed": 0, "before": before, "after": after, "metric": "error", "difference": difference,
-        "interval": interval, "test": "mcnemar_exact", "p": p, "p_adjusted": p, "only_before_wrong": 1,
-        "only_after_wrong": 2, "n": 600,
+        "control": None, "seed": 0, "before": before, "before_reduction": changes.get("reduction", "pool"),
+        "after": after, "metric": "error", "difference": difference, "interval": interval, "test": "mcnemar_exact",
+        "p": p, "p_adjusted": p, "only_before_wrong": 1, "only_after_wrong": 2, "n": 600,
     }  # fmt: skip
     return PairedRecord(**{**fields, **changes})
 

@@ -36,6 +36,13 @@ def test_the_segment_and_its_skip_are_named(make, network, told, only):
     assert one.evidence["later"]["tap"] == "fc_6"
 
 
+def test_a_segment_of_vectors_is_told_once_and_of_no_reduction(make, network, probe, only):
+    probes = [probe(one.tap, one.error["test"], reduction="flatten", vector=True) for one in network()[1:]]
+    probes = [probe("input", 0.4, reduction=name) for name in ("pool", "flatten")] + probes
+    one = only(make(probes, edges=[*CHAIN, SKIP]))
+    assert one.sentence.startswith("Dead segment for digit, fc_1 to fc_5")
+
+
 def test_an_error_at_chance_alone_is_a_notice(make, network, told, only):
     one = only(make(network(), edges=[*CHAIN, SKIP]))
     assert (one.severity, set(one.evidence["reasons"].values())) == ("notice", {"error"})

@@ -53,7 +53,7 @@ def test_nothing_raises_and_all_can_be_saved(make, probe, number, step, told, ow
         whose = {"factor": one.factor, "reduction": one.reduction}
         answer = chance.choice(["yes", "no", "cannot_tell", ""])
         information += [told(one.tap, answer, **whose)] if answer else []
-        metric = "error" if one.factor == "digit" else "squared_error"
+        metric = "error" if one.factor == "digit" else "r2"
         steps += [
             step(a, b, chance.choice([-0.1, 0.1]), chance.choice([1e-4, 0.5]), metric=metric, **whose)
             for a, b in EDGES

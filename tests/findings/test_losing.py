@@ -52,6 +52,25 @@ def test_a_slow_loss_within_the_intervals_is_not_told(make, both, finding):
     assert finding(make(both([0.4, 0.4, 0.4], [0.2, 0.1, 0.2]))) == []
 
 
+def test_a_slow_loss_is_paired_where_the_run_has_compared_both_ends(make, both, contrast, only):
+    known = [contrast("t2", "t1", 0.1, factor="parity"), contrast("t2", "t1", -0.1)]
+    one = only(make(both([0.5, 0.4, 0.3], [0.2, 0.1, 0.2]), contrasts=known))
+    assert "10.0 points (95 % interval 9.5 to 10.5 points, paired; p = 0.004 by McNemar's exact test)" in one.sentence
+    assert one.evidence["gains"]["digit"]["paired"] is True
+
+
+def test_a_loss_between_vectors_is_told_once_and_of_no_reduction(make, probe, step, only):
+    probes, steps = [], []
+    for factor, errors in (("digit", [0.6, 0.6, 0.5, 0.3]), ("parity", [0.3, 0.3, 0.1, 0.4])):
+        for name, error in zip(("pool", "flatten"), errors[:2], strict=True):
+            probes.append(probe("map", error, factor=factor, reduction=name))
+        for tap, error in zip("ab", errors[2:], strict=True):
+            probes.append(probe(tap, error, factor=factor, reduction="flatten", vector=True))
+        steps.append(step("a", "b", errors[3] - errors[2], factor=factor, reduction="flatten"))
+    one = only(make(probes, edges=[("map", "a"), ("a", "b")], steps=steps))
+    assert one.sentence.startswith("From a to b the probe for parity gets worse by 30.0 points")
+
+
 def test_a_step_to_the_end_is_told_once(make, both, step, finding):
     steps = [step("t0", "t1", -0.3), step("t0", "t1", 0.3, factor="parity")]
     assert len(finding(make(both([0.6, 0.3], [0.1, 0.4]), steps=steps))) == 1
@@ -69,7 +88,7 @@ def test_models_and_reductions_are_apart(make, both, step, finding):
 
 def test_numbers_lose_r2(make, probe, number, step, only):
     probes = [probe("t0", 0.5), probe("t1", 0.3), number("t0", 0.8), number("t1", 0.7)]
-    steps = [step("t0", "t1", -0.2), step("t0", "t1", 0.4, half=0.2, factor="snr", metric="squared_error")]
+    steps = [step("t0", "t1", -0.2), step("t0", "t1", -0.1, half=0.05, factor="snr", metric="r2")]
     one = only(make(probes, steps=steps))
     assert "the probe for snr gets worse by 0.100 (95 % interval 0.050 to 0.150, paired)" in one.sentence
 

@@ -74,7 +74,7 @@ def test_steps_too_small_to_be_shown_are_only_counted(make, probe, number, step,
     one = only(make(curve(probe, FALLING), steps=steps))
     assert one.sentence.endswith("; 2 steps significantly worse by less than 0.1 points.")
     assert (one.taps, one.evidence["worse"]) == ([], [])
-    steps = [step("t0", "t1", 4e-4, half=1e-4, factor="snr", metric="squared_error")]
+    steps = [step("t0", "t1", -4e-4, half=1e-4, factor="snr", metric="r2")]
     assert (
         "1 step significantly worse by less than 0.001." in only(make(curve(number, [0.9] * 3), steps=steps)).sentence
     )
@@ -86,7 +86,7 @@ def test_it_is_said_that_no_step_is_worse(make, probe, step, only):
 
 
 def test_steps_of_numbers_are_told_in_r2(make, number, step, only):
-    steps = [step("t0", "t1", 0.4, half=0.2, factor="snr", metric="squared_error")]
+    steps = [step("t0", "t1", -0.1, half=0.05, factor="snr", metric="r2")]
     one = only(make(curve(number, [0.8, 0.7, 0.9]), steps=steps))
     assert "t1 is 0.100 worse than t0, which feeds it (95 % interval 0.050 to 0.150, paired)" in one.sentence
 

@@ -73,6 +73,46 @@ def test_curves_have_one_reduction_and_their_own_paths(make, probe, step):
     assert (series.place(probes[0]), pool.place(probes[0])) == ("a (pool)", "a")
 
 
+def test_a_vector_is_in_the_curve_of_each_reduction_with_the_step_to_it(make, probe, step):
+    probes = [
+        probe("a", 0.5), probe("a", 0.4, reduction="flatten"), probe("b", 0.2, reduction="flatten", vector=True),
+        probe("c", 0.1, reduction="flatten", vector=True),
+    ]  # fmt: skip
+    flat = {"reduction": "flatten"}
+    steps = [
+        step("a", "b", -0.3, **flat, before_reduction="pool"),
+        step("a", "b", -0.2, **flat),
+        step("b", "c", -0.1, **flat),
+    ]
+    (series,) = series_of(make(probes, edges=[("a", "b"), ("b", "c")], steps=steps))
+    pool, flatten = series.curves()
+    assert [(p.tap, p.reduction) for p in pool.probes] == [("a", "pool"), ("b", "flatten"), ("c", "flatten")]
+    assert [pool.say("kind", "info", "text.", some).reduction for some in ((), pool.probes, pool.probes[1:])] == [
+        "pool", "pool", "flatten",
+    ]  # fmt: skip
+    assert list(pool.steps) == [steps[0], steps[2]]
+    assert list(flatten.steps) == steps[1:]
+    assert (pool.asked, pool.asked_at(pool.probes), pool.asked_at(pool.probes[1:])) == (
+        "digit under pool", "digit under pool", "digit",
+    )  # fmt: skip
+
+
+def test_a_step_that_passes_a_tap_of_a_curve_is_not_of_that_curve(make, probe, step):
+    vectors = {tap: probe(tap, 0.1, reduction="flatten", vector=True) for tap in "ac"}
+    probes = [vectors["a"], probe("b", 0.5), vectors["c"], probe("d", 0.1), probe("d", 0.1, reduction="flatten")]
+    steps = [step("a", "c", 0.1, reduction="flatten")]
+    (series,) = series_of(make(probes, edges=[("a", "b"), ("b", "c"), ("c", "d")], steps=steps))
+    assert {curve.reduction: len(curve.steps) for curve in series.curves()} == {"pool": 0, "flatten": 1}
+
+
+def test_one_curve_is_not_named(make, probe):
+    probes = [probe("in", 0.5, reduction="flatten"), probe("a", 0.3), probe("b", 0.1, reduction="flatten", vector=True)]
+    (series,) = series_of(make(probes, inputs=["in"]))
+    (curve,) = series.curves()
+    assert (curve.asked, series.place(probes[2])) == ("digit", "b (flatten)")
+    assert [p.tap for p in curve.probes] == ["a", "b"]
+
+
 def test_what_is_reached_has_n_and_interval(make, probe, number, tags, own):
     (series,) = series_of(make([probe("a", 0.1)], per="position"))
     assert (

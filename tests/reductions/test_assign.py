@@ -90,6 +90,19 @@ def test_a_vector_that_another_reduction_fits_is_not_flattened_too() -> None:
     assert told([chosen(LOGITS)], {"pool": POOL, "flatten": FlattenReduction()}) == [("logits", "flatten", 10, 10)]
 
 
+def test_only_the_values_of_a_vector_as_they_are_are_those_of_a_vector() -> None:
+    reductions = {
+        "pool": POOL, "flat": FlattenReduction(), "some": SUBSET, "all": SubsetReduction(features=10),
+        "turned": ProjectReduction(features=10), "learned": PcaReduction(features=10, of=FlattenReduction()),
+    }  # fmt: skip
+    found = {(one.label, one.reduction): one.vector for one in assigned([chosen(CONV), chosen(LOGITS)], reductions)}
+    assert {place for place, vector in found.items() if vector} == {("logits", "flat"), ("logits", "all")}
+    assert {name for label, name in found if label == "logits"} == set(reductions) - {"pool"}
+    assert [one.vector for one in assigned([chosen(LOGITS)], {"pool": POOL})] == [True]
+    per_position = assigned([chosen(CONV)], {"flat": FlattenReduction()}, rows=Rows(per="position"))
+    assert [one.vector for one in per_position] == [True]
+
+
 def test_a_pattern_with_a_reduction_passes_over_a_vector() -> None:
     taps = [chosen(CONV, "pool"), chosen(LOGITS, "pool")]
     assert told(taps, {"pool": POOL}) == [("conv", "pool", 36, 4), ("logits", "flatten", 10, 10)]

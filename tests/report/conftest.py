@@ -239,7 +239,8 @@ def whole(make):
                                               interval=ranged, p=0.1, p_adjusted=0.2))  # fmt: skip
                 if before is not None:
                     steps.append(PairedRecord(
-                        **asked, control=None, seed=0, before=before, after=name, metric="error", difference=-0.1,
+                        **asked, control=None, seed=0, before=before, before_reduction=asked["reduction"], after=name,
+                        metric="error", difference=-0.1,
                         interval=ranged, test="mcnemar_exact", p=0.01, p_adjusted=0.02, only_before_wrong=2,
                         only_after_wrong=1, n=10,
                     ))  # fmt: skip

@@ -60,7 +60,8 @@ def of_run(make, probe, fit, names, *, factors=("digit",), checkpoints=(None,), 
             ))  # fmt: skip
             if i:
                 steps.append(PairedRecord(
-                    **same, control=None, seed=0, before=names[i - 1], after=name, metric="error", difference=-0.0123,
+                    **same, control=None, seed=0, before=names[i - 1], before_reduction="pool", after=name,
+                    metric="error", difference=-0.0123,
                     interval=IntervalRecord(low=-0.03, high=0.002, kind="newcombe", over="examples", n=629),
                     test="mcnemar_exact", p=0.012, p_adjusted=0.034 if i % 2 else 0.34, only_before_wrong=21,
                     only_after_wrong=13, n=629,

@@ -256,6 +256,19 @@ def test_reductions_of_one_tap_are_series_and_those_of_other_taps_are_not(make, 
     assert depth_chart(table, 1.0).series == []
 
 
+def test_a_curve_goes_on_through_vectors_and_its_name_stands_at_its_end(make, probe):
+    maps = [probe(tap, error, reduction=name) for tap, error in (("a", 0.5), ("b", 0.3)) for name in ("pool", "flat")]
+    vectors = [probe(tap, 0.1, reduction="flat", vector=True) for tap in ("c", "d")]
+    (table,) = tables(make([*maps, *vectors]))
+    chart = depth_chart(table, 1.0)
+    taps = [[(chart.points[one].place, chart.points[one].series) for one in line] for line in chart.lines]
+    assert taps == [[(1, 0), (2, 0), (3, 1), (4, 1)], [(1, 1), (2, 1), (3, 1), (4, 1)]]
+    assert [chart.points[one].place for one in chart.ends] == [4, 4]
+    (svg,) = render([chart])
+    lines = [one for one in ET.fromstring(svg).iter() if (one.get("d") or "").count("L") == 3 and one.get("stroke")]
+    assert len(lines) == 2
+
+
 def test_what_is_not_finite_is_not_drawn(make, probe):
     (table,) = tables(make([probe("a", 0.5), probe("b", 0.4, intervals=ranged(0.1, math.inf))]))
     assert [point.high for point in depth_chart(table, 1.0).points] == [None, None]

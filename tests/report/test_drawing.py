@@ -62,7 +62,7 @@ def diodes(drawing):
 
 
 def texts(element):
-    return [one.text for one in element.iter(f"{SVG}text")]
+    return [text for one in element.iter(f"{SVG}text") for text in one.itertext()]
 
 
 # --- every tap, every edge
@@ -169,7 +169,7 @@ def test_hostile_names_are_shown_and_inert():
     cells = {label: DrawnCell(label, 0.5, 5, label, True) for label in HOSTILE}
     drawing = draw(chain(HOSTILE), "m", cells, HOSTILE[0], PALETTE)
     root = parts(drawing)
-    assert {one.tag.removeprefix(SVG) for one in root.iter()} <= {"svg", "g", "path", "rect", "text", "title"}
+    assert {one.tag.removeprefix(SVG) for one in root.iter()} <= {"svg", "g", "path", "rect", "text", "title", "tspan"}
     attributes = {name for one in root.iter() for name in one.attrib}
     assert not {name for name in attributes if name.startswith("on")} | attributes & {"style", "id", "href"}
     assert not re.search(r"[\x00-\x1f\u202e\ufffe]", drawing.svg)

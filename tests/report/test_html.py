@@ -113,7 +113,7 @@ def test_controls_stand_beside_the_probes_that_they_control(make, probe, undrawn
     assert page.count('<details class="tap') == 1
     for shown in (
         ">shuffled_labels</th>", ">control_task by word</th>", "<td>+15.0 pp",
-        "Control control_task by word: 35.0 % on test; selectivity +15.0 pp",
+        "Control control_task by word: 35.0 % on test.",
         "selectivity, the accuracy on the task less",
     ):  # fmt: skip
         assert shown in page

@@ -52,8 +52,8 @@ def finding(severity, sentence, kind="made"):
 def step(before, after, difference, p, metric="error", test="mcnemar_exact"):
     return PairedRecord(
         model="default", checkpoint=None, reduction="pool", factor="digit", probe="default", control=None, seed=0,
-        before=before, after=after, metric=metric, difference=difference, interval=None, test=test, p=p, p_adjusted=p,
-        only_before_wrong=1, only_after_wrong=2, n=10,
+        before=before, before_reduction="pool", after=after, metric=metric, difference=difference, interval=None,
+        test=test, p=p, p_adjusted=p, only_before_wrong=1, only_after_wrong=2, n=10,
     )  # fmt: skip
 
 
@@ -175,13 +175,30 @@ def test_intervals_and_significant_steps_stand_in_the_table(make, probe):
     assert "p < 0.05 by McNemar's exact test and Holm's correction" in text
 
 
-def test_numbers_say_r2_and_squared_errors(make, number):
-    pairs = [step("a", "b", -1.234, 0.001, "squared_error", "paired_bootstrap").model_copy(update={"factor": "snr"})]
+def test_steps_to_a_vector_say_from_which_reduction(make, probe):
+    probes = [
+        probe("a", 0.5), probe("a", 0.4, reduction="flatten"), probe("b", 0.2, reduction="flatten", vector=True),
+        probe("c", 0.1, reduction="flatten", vector=True),
+    ]  # fmt: skip
+    pairs = [
+        step(before, after, change, 0.001).model_copy(update={"before_reduction": origin, "reduction": "flatten"})
+        for before, origin, after, change in (
+            ("a", "pool", "b", -0.3), ("a", "flatten", "b", -0.2), ("b", "flatten", "c", -0.1)
+        )
+    ]  # fmt: skip
+    text = MarkdownReport().render(make(probes).model_copy(update={"comparisons": pairs}))
+    assert [row[-1] for row in rows(text)][3:] == [
+        "▼ -30.0 points from a (pool), ▼ -20.0 points from a (flatten)", "▼ -10.0 points",
+    ]  # fmt: skip
+
+
+def test_steps_of_numbers_are_told_in_r2(make, number):
+    pairs = [step("a", "b", 0.4, 0.001, "r2", "paired_bootstrap").model_copy(update={"factor": "snr"})]
     text = MarkdownReport().render(make([number("a", 0.2), number("b", 0.6)]).model_copy(update={"comparisons": pairs}))
     header, _, second = rows(text)
     assert header == ["tap", "test R² [interval]", "step"]
-    assert second[1:] == ["0.600 [0.500 to 0.700]", "▼ -1.23"]
-    assert "how the squared error changes" in text
+    assert second[1:] == ["0.600 [0.500 to 0.700]", "▲ +0.400"]
+    assert "how the test R² changes" in text
 
 
 @pytest.mark.parametrize("count", [1, 60, 61, 400])

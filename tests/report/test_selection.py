@@ -29,8 +29,8 @@ def graph(names, pairs):
 def step(before, after):
     return PairedRecord(
         model="default", checkpoint=None, reduction="pool", factor="digit", probe="default", control=None, seed=0,
-        before=before, after=after, metric="error", difference=0.1, interval=None, test="mcnemar_exact", p=0.1,
-        p_adjusted=0.1, only_before_wrong=1, only_after_wrong=2, n=10,
+        before=before, before_reduction="pool", after=after, metric="error", difference=0.1, interval=None,
+        test="mcnemar_exact", p=0.1, p_adjusted=0.1, only_before_wrong=1, only_after_wrong=2, n=10,
     )  # fmt: skip
 
 
@@ -75,6 +75,19 @@ def test_only_what_is_asked_for_is_left(result):
 def test_steps_between_taps_that_are_left_are_left(result):
     part = select(result, {"tap": ["conv1", "relu1", "fc"]})
     assert [(one.before, one.after) for one in part.comparisons] == [("conv1", "relu1")]
+
+
+def test_a_reduction_is_left_with_the_vectors_that_continue_it_and_the_step_to_them(make, probe):
+    probes = [
+        probe("conv", 0.5), probe("conv", 0.4, reduction="flatten"), probe("fc", 0.2, reduction="flatten", vector=True),
+    ]  # fmt: skip
+    steps = [
+        step("conv", "fc").model_copy(update={"reduction": "flatten", "before_reduction": before})
+        for before in ("pool", "flatten")
+    ]
+    part = select(make(probes).model_copy(update={"comparisons": steps}), {"reduction": ["pool"]})
+    assert [(one.tap, one.reduction) for one in part.probes] == [("conv", "pool"), ("fc", "flatten")]
+    assert [one.before_reduction for one in part.comparisons] == ["pool"]
 
 
 def test_the_models_own_result_goes_with_its_factor(result):

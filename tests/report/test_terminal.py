@@ -46,6 +46,10 @@ def test_no_line_is_wider_than_the_terminal(judged, hostile, width):
         assert max(cell_len(line) for line in shown(one, width).splitlines()) <= width
 
 
+def test_no_line_ends_in_spaces(judged):
+    assert not re.search(r" $", shown(judged, 80), re.MULTILINE)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # they hold no state
 @given(name=st.text(max_size=60), sentence=st.text(max_size=200), width=st.integers(40, 200), colour=st.booleans())
 def test_any_name_fits_any_width_and_obeys_nothing(make, probe, name, sentence, width, colour):

@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.errors import Problem, SpecError
-from probekit.spec.yaml_loader import MAX_BYTES, Document, Place, load, parse_scalar, parse_value, read_text
+from probekit.spec.yaml_loader import load, parse_value, read_text
+from probekit.spec.yaml_places import Document, Place
+from probekit.spec.yaml_reader import MAX_BYTES
+from probekit.spec.yaml_scalars import parse_scalar
 
 
 def refused(text: str) -> list[tuple[str, str]]:

