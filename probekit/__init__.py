@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from probekit import steps
+    from probekit.backends.layouts import propagate_layouts
     from probekit.components import (
         ArrayMatrix,
         Backend,
@@ -19,12 +21,16 @@ if TYPE_CHECKING:
         DoesNotApplyError,
         Examples,
         FeatureMatrix,
+        FitContext,
         FittedProbe,
         FittedReduction,
         Graph,
+        LabelControl,
         LabelFactor,
         Labels,
         LearnedReduction,
+        LinearMap,
+        ModelControl,
         ModelInput,
         Probe,
         Reduction,
@@ -33,11 +39,21 @@ if TYPE_CHECKING:
         Target,
         Wanted,
     )
-    from probekit.errors import InputError, MachineError, ProbekitWarning, Problem, SpecError, UserError
-    from probekit.hookspecs import hookimpl
+    from probekit.errors import (
+        InputError,
+        MachineError,
+        ProbekitWarning,
+        Problem,
+        SpecError,
+        UserError,
+        absent_file,
+        nearest,
+        printable,
+    )
+    from probekit.hookspecs import API_VERSION, hookimpl
     from probekit.plugins import Plugins
     from probekit.predictions import Predictions, load_predictions
-    from probekit.results import FindingRecord, RunResult, load_result
+    from probekit.results import FindingRecord, ProbeResult, RunResult, load_result
     from probekit.run import Console, Outcome, run_spec
     from probekit.saved.loaded import LoadedProbe, load_probe
     from probekit.sections import Section, SpecPath, runtime_option
@@ -46,24 +62,31 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "backends.layouts": ["propagate_layouts"],
     "components": [
         "ArrayMatrix", "Backend", "Certificate", "Control", "Dataset", "DoesNotApplyError", "Examples", "FeatureMatrix",
-        "FittedProbe", "FittedReduction", "Graph", "LabelFactor", "Labels", "LearnedReduction", "ModelInput", "Probe",
-        "Reduction", "Report", "Tap", "Target", "Wanted",
+        "FitContext", "FittedProbe", "FittedReduction", "Graph", "LabelControl", "LabelFactor", "Labels",
+        "LearnedReduction", "LinearMap", "ModelControl", "ModelInput", "Probe", "Reduction", "Report", "Tap", "Target",
+        "Wanted",
     ],
-    "errors": ["InputError", "MachineError", "Problem", "ProbekitWarning", "SpecError", "UserError"],
-    "hookspecs": ["hookimpl"],
+    "errors": [
+        "InputError", "MachineError", "Problem", "ProbekitWarning", "SpecError", "UserError", "absent_file", "nearest",
+        "printable",
+    ],
+    "hookspecs": ["API_VERSION", "hookimpl"],
     "plugins": ["Plugins"],
     "predictions": ["Predictions", "load_predictions"],
-    "results": ["FindingRecord", "RunResult", "load_result"],
+    "results": ["FindingRecord", "ProbeResult", "RunResult", "load_result"],
     "run": ["Console", "Outcome", "run_spec"],
     "saved.loaded": ["LoadedProbe", "load_probe"],
     "sections": ["Section", "SpecPath", "runtime_option"],
     "spec": ["Spec", "load_spec"],
 }  # fmt: skip
+_MODULES = ["steps"]
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "API_VERSION",
     "ArrayMatrix",
     "Backend",
     "Certificate",
@@ -74,20 +97,25 @@ __all__ = [
     "Examples",
     "FeatureMatrix",
     "FindingRecord",
+    "FitContext",
     "FittedProbe",
     "FittedReduction",
     "Graph",
     "InputError",
+    "LabelControl",
     "LabelFactor",
     "Labels",
     "LearnedReduction",
+    "LinearMap",
     "LoadedProbe",
     "MachineError",
+    "ModelControl",
     "ModelInput",
     "Outcome",
     "Plugins",
     "Predictions",
     "Probe",
+    "ProbeResult",
     "ProbekitWarning",
     "Problem",
     "Reduction",
@@ -101,18 +129,25 @@ __all__ = [
     "Target",
     "UserError",
     "Wanted",
+    "absent_file",
     "hookimpl",
     "load_predictions",
     "load_probe",
     "load_result",
     "load_spec",
+    "nearest",
+    "printable",
+    "propagate_layouts",
     "run_spec",
     "runtime_option",
+    "steps",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
+    if name in _MODULES:
+        return importlib.import_module(f"probekit.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'probekit' has no attribute {name!r}")
     return getattr(importlib.import_module(f"probekit.{_HOME_OF[name]}"), name)

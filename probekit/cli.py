@@ -19,6 +19,9 @@ from probekit import __version__
 from probekit.cli_cache import cache
 from probekit.cli_compare import compare
 from probekit.cli_export import export
+from probekit.cli_new_plugin import new_plugin
+from probekit.cli_parity import parity
+from probekit.cli_plugins import no_plugin, plugins
 from probekit.cli_report import report
 from probekit.errors import EXIT_CODES, InputError, MachineError, Problem, SpecError, UserError, nearest
 from probekit.terminal import progress, say, stopping_after_range, terminal_size
@@ -65,6 +68,9 @@ def cli() -> None:
 cli.add_command(cache)
 cli.add_command(compare)
 cli.add_command(export)
+cli.add_command(new_plugin)
+cli.add_command(parity)
+cli.add_command(plugins)
 cli.add_command(report)
 
 _spec_argument = click.argument("spec", type=click.Path())
@@ -81,6 +87,7 @@ _trust = click.option(
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/NAME]")
 @_settings
 @_trust
+@no_plugin
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for another run that extracts from the same model.")
 @click.option("--in-process", is_flag=True, help="Extract and fit in this process, not in others.")
@@ -93,6 +100,7 @@ def run(
     output: Path | None,
     settings: tuple[str, ...],
     trust_code: bool,
+    without: tuple[str, ...],
     quiet: bool,
     no_wait: bool,
     in_process: bool,
@@ -115,7 +123,7 @@ def run(
     from probekit.run import Console, run_spec
     from probekit.spec import load_spec
 
-    plugins = Plugins()
+    plugins = Plugins(without=without)
     loaded = load_spec(spec, plugins, settings, trust_code=trust_code)
     directory = output if output is not None else Path("runs") / loaded.spec.name
     width, colour = terminal_size()
@@ -128,6 +136,8 @@ def run(
     click.echo(f"{outcome.directory}: {', '.join(sorted(p.name for p in directory.iterdir() if p.is_file()))}")
     if not outcome.result.probes:
         raise InputError(*(Problem("PK-X01", f"{FAILED}{text}") for text in outcome.failures))
+    if outcome.unwritten:
+        raise MachineError(*outcome.unwritten)
     if outcome.failures:
         sys.exit(1)
 
@@ -136,8 +146,9 @@ def run(
 @_spec_argument
 @_settings
 @_trust
+@no_plugin
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def plan(spec: str, settings: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
+def plan(spec: str, settings: tuple[str, ...], trust_code: bool, without: tuple[str, ...], as_json: bool) -> None:
     """Say what a run would do: what the store holds, what is stale and why, what the rest costs.
 
     A few rows are run through the model to see shapes and speed; nothing is kept.
@@ -146,7 +157,7 @@ def plan(spec: str, settings: tuple[str, ...], trust_code: bool, as_json: bool) 
     from probekit.plugins import Plugins
     from probekit.spec import load_spec
 
-    loaded = load_spec(spec, Plugins(), settings, trust_code=trust_code)
+    loaded = load_spec(spec, Plugins(without=without), settings, trust_code=trust_code)
     try:
         made = make_plan(loaded.spec)
     except UserError as error:
@@ -163,8 +174,16 @@ def plan(spec: str, settings: tuple[str, ...], trust_code: bool, as_json: bool) 
 @click.option("--match", "pattern", default="*", show_default=True, help="Only names that this pattern matches.")
 @_settings
 @_trust
+@no_plugin
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def taps(model: str, pattern: str, settings: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
+def taps(
+    model: str,
+    pattern: str,
+    settings: tuple[str, ...],
+    trust_code: bool,
+    without: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """List what can be tapped in MODEL, an .onnx file or a spec, and what cannot, with the reason.
 
     \b
@@ -175,7 +194,7 @@ def taps(model: str, pattern: str, settings: tuple[str, ...], trust_code: bool, 
     from probekit.listing import list_taps, tap_lines
     from probekit.plugins import Plugins
 
-    found = list_taps(model, Plugins(), settings, trust_code=trust_code)
+    found = list_taps(model, Plugins(without=without), settings, trust_code=trust_code)
     chosen: dict[str, Sequence[Tap]] = {
         name: [t for t in some if _matches(pattern, t.name)] for name, some in found.items()
     }
@@ -196,16 +215,23 @@ def taps(model: str, pattern: str, settings: tuple[str, ...], trust_code: bool, 
 @click.argument("specs", nargs=-1, required=True, type=click.Path())
 @_settings
 @_trust
+@no_plugin
 @click.option("--output-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def validate(specs: tuple[str, ...], settings: tuple[str, ...], trust_code: bool, output_format: str) -> None:
+def validate(
+    specs: tuple[str, ...],
+    settings: tuple[str, ...],
+    trust_code: bool,
+    without: tuple[str, ...],
+    output_format: str,
+) -> None:
     """Say everything that is wrong with SPECS. No model is loaded and no data is read.
 
     An unset ${VARIABLE} and code that is not trusted are warnings here; run refuses them.
     """
     from probekit.plugins import Plugins
-    from probekit.spec.load import SOFT, check_spec
+    from probekit.spec.load import SOFT, check_spec, refusal
 
-    plugins = Plugins()
+    plugins = Plugins(without=without)
     problems: list[Problem] = []
     codes = {0}
     for spec in specs:
@@ -216,7 +242,8 @@ def validate(specs: tuple[str, ...], settings: tuple[str, ...], trust_code: bool
             codes.add(error.exit_code)
         else:
             problems += found
-            codes |= {SpecError.exit_code for problem in found if problem.code not in SOFT}
+            stops = [problem for problem in found if problem.code not in SOFT]
+            codes |= {refusal(stops).exit_code} if stops else set()
     hard = [problem for problem in problems if problem.code not in SOFT]
     if output_format == "json":
         click.echo(json.dumps([_as_json(problem) for problem in problems], indent=1))
@@ -232,12 +259,13 @@ def validate(specs: tuple[str, ...], settings: tuple[str, ...], trust_code: bool
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), help="File to write instead of printing.")
 @click.option("--table", is_flag=True, help="A Markdown table of all keys and defaults instead of the JSON Schema.")
-def schema(out: Path | None, table: bool) -> None:
+@no_plugin
+def schema(out: Path | None, table: bool, without: tuple[str, ...]) -> None:
     """Print the JSON Schema of a spec, with the kinds of all installed plugins."""
     from probekit.plugins import Plugins
     from probekit.spec.reference import json_schema, reference
 
-    plugins = Plugins()
+    plugins = Plugins(without=without)
     text = reference(plugins) if table else json.dumps(json_schema(plugins), indent=1) + "\n"
     if out is None:
         click.echo(text, nl=False)
@@ -247,32 +275,6 @@ def schema(out: Path | None, table: bool) -> None:
     except OSError as error:
         what = f"cannot write to {str(out)!r}: {error.strerror}"
         raise MachineError(Problem("PK-R13", what, "name another file with --out")) from error
-
-
-@cli.command()
-@click.option("--load", is_flag=True, help="Import every plugin, to see whether it works.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def plugins(load: bool, as_json: bool) -> None:
-    """List the kinds that a spec can name, and who provides them. Nothing is imported for that."""
-    from probekit.plugins import Plugins
-
-    found = Plugins()
-    rows = [{**vars(provider), "status": ""} for provider in found.providers]
-    for row, provider in zip(rows, found.providers, strict=True):
-        if load:
-            try:
-                found.check(provider)
-                row["status"] = "works"
-            except UserError as error:
-                row["status"] = str(error)
-    if as_json:
-        click.echo(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        status = f"  {row['status']}" if row["status"] else ""
-        click.echo(
-            f"{row['category']:<10} {row['kind']:<12} {row['distribution']} {row['release']}  {row['module']}{status}"
-        )
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -343,7 +345,22 @@ def _mendable(error: Exception) -> tuple[tuple[Problem, ...], int]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         problem = Problem("PK-R01", f"cannot write {error.filename or 'a file'}: {error.strerror}", "free some space")
         return (problem,), MachineError.exit_code
+    from probekit.plugins.sources import blamed
+
+    plugin = blamed(error)
+    if plugin is not None:
+        what = f"plugin {plugin} raised {_last_line(error)}; the details are in {_crash_file()}"
+        return (Problem("PK-G02", what, "tell its author, or leave out what needs it"),), MachineError.exit_code
     return (), 70
+
+
+def _last_line(error: Exception) -> str:
+    """Return an error's type and text; of another process's error the end of its traceback."""
+    from probekit.isolation import CrashedError
+
+    if isinstance(error, CrashedError):
+        return str(error).strip().splitlines()[-1]
+    return f"{type(error).__name__}: {error}"
 
 
 def _crash_file() -> str:

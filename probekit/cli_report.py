@@ -197,10 +197,12 @@ def _is_folder(path: Path, typed: str) -> bool:
 def _show(result: RunResult, name: str, target: _Target, *, whole: bool) -> None:
     """Print a view of text, or write it and print where."""
     from probekit.components import Report
-    from probekit.plugins import Plugins
+    from probekit.plugins import Plugins, installed_providers
 
     columns, colour = terminal_size()
-    view = Plugins().find("report", TEXTS[name]).model_validate({"kind": TEXTS[name]})
+    view = (
+        Plugins(installed_providers(autoload=False)).find("report", TEXTS[name]).model_validate({"kind": TEXTS[name]})
+    )
     assert isinstance(view, Report)  # noqa: S101 - what kinds of this category are
     if name == TERMINAL and target.file is None:
         show(view.render(result, columns, colour))

@@ -105,7 +105,7 @@ class ProbekitWarning(UserWarning):
 
 EXIT_CODES = {
     0: "done",
-    1: "finished, but a probe failed or a --fail-if condition held; the report is written",
+    1: "finished, but a probe failed, a --fail-if condition held, or parity found a tap apart; what was found is told",
     2: "the spec or the command line is wrong; no probe was fitted",
     3: "the model, the labels or the data are unusable",
     4: "the environment lacks something: memory, disk, a permission, a package, a plugin",

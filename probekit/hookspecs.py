@@ -2,7 +2,8 @@
 
 A plugin is a module with functions of these names, marked with ``@probekit.hookimpl``. Its distribution names it in
 the entry-point group ``probekit``, one entry point per kind: ``backend.openvino = "probekit_openvino"``. The module is
-imported when a spec names one of its kinds. An implementation takes only the arguments that it needs.
+imported when a spec names one of its kinds; findings and listeners are of the plugins that a spec requires
+(``plugins:``). An implementation takes only the arguments that it needs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from probekit.components import Backend, Control, Dataset, LabelFactor, Probe, Reduction, Report
     from probekit.results import FindingRecord, ProbeResult, RunResult
     from probekit.spec import Spec
+
+API_VERSION = "1.0"
+"""The version of what a plugin may use: the second number rises with what is new, the first with what is changed or
+gone.
+"""
 
 hookspec = pluggy.HookspecMarker("probekit")
 hookimpl = pluggy.HookimplMarker("probekit")
@@ -66,8 +72,9 @@ def register_reports() -> list[type[Report]]:
 def find(result: RunResult) -> list[FindingRecord]:
     """Return what the numbers of a run say, as sentences with their evidence. Entry point ``finding.NAME``.
 
-    Called when the result is complete but for its findings, before it is saved. A module may have several entry points.
-    One that raises, or returns anything else, is reported as a warning with the distribution's name; the run goes on.
+    Called when the result is complete but for its findings, before it is saved, if the spec requires the plugin. A
+    module may have several entry points. One that raises, or returns anything else, is reported as a warning with the
+    distribution's name; the run goes on.
 
     Args:
         result: everything that the run found, with ``comparisons`` and ``information``.
@@ -80,7 +87,8 @@ def find(result: RunResult) -> list[FindingRecord]:
 
 @hookspec
 def on_run_start(spec: Spec) -> None:
-    """Called before a run reads its data. Entry point ``listener.NAME``, as for the other events.
+    """Called before a run reads its data, if the spec requires the plugin. Entry point ``listener.NAME``, as for the
+    other events.
 
     An event that raises is reported as a warning with the distribution's name; the run goes on.
 
@@ -117,3 +125,11 @@ REGISTER_HOOKS = {
     "report": "register_reports",
 }
 """From a category, as entry points and specs spell it, to the hook that registers its classes."""
+
+FIND_HOOK = "find"
+EVENT_HOOKS = ("on_run_start", "on_probe_fitted", "on_run_end")
+
+
+def hook_names() -> list[str]:
+    """Return the names of all hooks, in their order here."""
+    return [name for name, one in globals().items() if hasattr(one, "probekit_spec")]

@@ -15,6 +15,7 @@ from probekit.components import REDUCTION_SEED, ArrayMatrix, FitContext
 from probekit.errors import MachineError, ProbekitWarning, UserError, listed
 from probekit.findings.wording import WITHOUT_FEATURES
 from probekit.fits import contents_digest
+from probekit.plugins.sources import blamed
 from probekit.prepared import COPIES, is_constant, prepared
 from probekit.probes.metrics import PRIMARY
 from probekit.probes.model_scores import classes_of_output, number_of_output
@@ -375,5 +376,8 @@ def _asked(target: Target) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a fit failed."""
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    """Return why a fit failed, and in whose plugin."""
+    if isinstance(error, UserError):
+        return str(error)
+    plugin = blamed(error)
+    return f"{'' if plugin is None else f'plugin {plugin} raised '}{type(error).__name__}: {error}"

@@ -9,9 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from probekit.components import ModelControl
+from probekit.plugins.sources import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from probekit.data.question import Asked
@@ -26,18 +27,25 @@ PACKAGES = (
 """Whose versions may change a result."""
 
 
-def reproduce_command(loaded: LoadedSpec) -> str:
-    """Return what to type to run a spec again, quoted for a shell."""
+def reproduce_command(loaded: LoadedSpec, without: Iterable[str] = ()) -> str:
+    """Return what to type to run a spec again, quoted for a shell.
+
+    Args:
+        loaded: the spec.
+        without: the plugins that were switched off by name.
+    """
     words = ["probekit", "run", loaded.file]
     for setting in loaded.settings:
         words += ["--set", setting]
     if any(component.code_to_trust() is not None for component in loaded.spec.components().values()):
         words.append("--trust-code")
+    for name in without:
+        words += ["--no-plugin", name]
     return shlex.join(words)
 
 
-def environment(started: datetime, plugins: Plugins) -> dict[str, Any]:
-    """Return versions, the platform, the time of the start and the plugins that were loaded."""
+def environment(started: datetime, plugins: Plugins, spec: Spec) -> dict[str, Any]:
+    """Return versions, the platform, the time of the start, and the plugins that were loaded with their digests."""
     from probekit import __version__
 
     packages = {}
@@ -46,10 +54,18 @@ def environment(started: datetime, plugins: Plugins) -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
+    found = plugins.loaded({(one.category, one.kind) for one in spec.components().values()})
+    modules: dict[str, list[str]] = {}
+    for one in found:
+        modules.setdefault(one.distribution, []).append(one.module)
+    digests = {distribution: digest(distribution, some) for distribution, some in modules.items()}
     loaded = [
-        {"kind": f"{p.category}.{p.kind}", "distribution": p.distribution, "version": p.release, "module": p.module}
-        for p in plugins.loaded()
-    ]
+        {
+            "kind": f"{one.category}.{one.kind}", "distribution": one.distribution, "version": one.release,
+            "module": one.module, "digest": digests[one.distribution],
+        }
+        for one in found
+    ]  # fmt: skip
     return {
         "probekit": __version__,
         "python": platform.python_version(),

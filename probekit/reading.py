@@ -34,6 +34,23 @@ if TYPE_CHECKING:
 STORE_VARIABLE = "PROBEKIT_STORE"
 
 
+@dataclass(frozen=True)
+class Tapped:
+    """What is read from a fed model.
+
+    Args:
+        graph: everything that can be tapped.
+        trial: what a run of a few rows showed.
+        sets: one per tap and reduction, in depth order.
+        output: the model's own output; None when the spec does not ask for it.
+    """
+
+    graph: Graph
+    trial: Trial
+    sets: list[FeatureSet]
+    output: Wanted | None
+
+
 @dataclass
 class Reading:
     """One model at one checkpoint, and all that is read from it.
@@ -182,20 +199,12 @@ def _read(
 ) -> Reading:
     name, seed = (None, 0) if control is None else (control[0].control_name(), control[1])
     runner = Runner(backend, asked.examples, digests, skip_bad=spec.data.on_bad_input == "skip")
-    graph = backend.graph(runner.example(asked.rows))
-    chosen = choose_taps(spec.taps, graph, spec.max_taps)
-    own = _output_tap(backend, graph)
-    there = {one.tap.name for one in chosen}
-    trial = try_taps(runner, [*chosen, *([own] if own is not None and own.tap.name not in there else [])], asked.rows)
-    seen = {one.tap.name: one.tap for one in trial.taps}
-    taps = [one for one in trial.taps if one.tap.name in there]
-    sets = assign_reductions(taps, spec.named_reductions(), spec.max_features, spec.rows)
+    tapped = tap_model(spec, runner, asked.rows)
+    sets, output = tapped.sets, tapped.output
     if control is not None:
         sets = [one for one in sets if one.control is None and not is_input(runner, one.wanted)]
         factors = None if control[0].factors is None else tuple(control[0].factors)
         sets = [replace(one, control=name, seed=seed, factors=factors) for one in sets]
-    _refuse_unfit_masks(runner, sets, asked.rows)
-    output = None if own is None else _output(seen[own.tap.name], spec)
     wanted = [one.wanted for one in sets] + ([output] if output is not None else [])
     labels = [one.title for one in sets] + (["output"] if output is not None else [])
     whose = model if checkpoint is None else f"{model}@{checkpoint}"
@@ -203,7 +212,32 @@ def _read(
         whose if name is None else twin_name(model, name, seed), runner, wanted, labels, asked.rows, store,
         spec.store.dtype, _most_positions(spec, sets, runner, asked.rows), spec.data.workers,
     )  # fmt: skip
-    return Reading(model, checkpoint, backend, runner, graph, trial, sets, output, extraction, name, seed)
+    return Reading(
+        model, checkpoint, backend, runner, tapped.graph, tapped.trial, sets, output, extraction, name, seed
+    )  # fmt: skip
+
+
+def tap_model(spec: Spec, runner: Runner, rows: IntArray) -> Tapped:
+    """Choose a fed model's taps, run a few rows to see shapes, and assign reductions.
+
+    Args:
+        spec: whose taps, reductions and rows are meant.
+        runner: the model and its data.
+        rows: of the dataset, those that may be run.
+
+    Raises:
+        SpecError, InputError: taps, reductions, model or data do not fit together.
+    """
+    graph = runner.backend.graph(runner.example(rows))
+    chosen = choose_taps(spec.taps, graph, spec.max_taps)
+    own = _output_tap(runner.backend, graph)
+    there = {one.tap.name for one in chosen}
+    trial = try_taps(runner, [*chosen, *([own] if own is not None and own.tap.name not in there else [])], rows)
+    seen = {one.tap.name: one.tap for one in trial.taps}
+    taps = [one for one in trial.taps if one.tap.name in there]
+    sets = assign_reductions(taps, spec.named_reductions(), spec.max_features, spec.rows)
+    _refuse_unfit_masks(runner, sets, rows)
+    return Tapped(graph, trial, sets, None if own is None else _output(seen[own.tap.name], spec))
 
 
 def _refuse_unfit_masks(runner: Runner, sets: Sequence[FeatureSet], rows: IntArray) -> None:

@@ -23,6 +23,8 @@ from probekit.judging import judge
 from probekit.measure import Measurement
 from probekit.mistakes import FILE as CONFUSIONS
 from probekit.mistakes import with_mistakes, write_confusions
+from probekit.plugins import RunHooks
+from probekit.plugins.sources import blamed
 from probekit.predictions import FILE as PREDICTIONS
 from probekit.predictions import Predictions, label_name
 from probekit.progress import FittingProgress, Tell, silent, work_of
@@ -82,12 +84,14 @@ class Outcome:
         printed: the text of the reports that are printed, by kind.
         failures: probes that could not be fitted, each as one line; where there is no other, the result and the
             reports say so.
+        unwritten: reports of plugins that raised; the others are there.
     """
 
     result: RunResult
     directory: Path
     printed: dict[str, str]
     failures: list[str]
+    unwritten: list[Problem] = field(default_factory=list)
 
 
 def run_spec(
@@ -101,7 +105,7 @@ def run_spec(
 
     Args:
         loaded: the validated spec.
-        plugins: whose listeners hear of the run.
+        plugins: with the findings and listeners of those that the spec requires.
         directory: where the result goes; made when absent.
         console: how the run speaks; default: not at all.
         lock_timeout: seconds to wait for another run that extracts from the same model; default: as long as it takes.
@@ -124,9 +128,10 @@ def _run(
     started, clock = datetime.now(UTC), time.monotonic()
     _refuse_unwritable(directory)
     with kept_warnings() as told:
-        plugins.load_listeners()
-        plugins.load_findings()
-        plugins.emit("on_run_start", spec=spec)
+        hooks = RunHooks(plugins, spec.required_plugins())
+        hooks.load()
+        origin = environment(started, plugins, spec)
+        hooks.emit("on_run_start", spec=spec)
         asked = ask(spec)
         store, digests = open_store(spec), RowDigests(asked.examples)
         readings = read_models(spec, asked, digests, store)
@@ -148,15 +153,15 @@ def _run(
         with _kept_fits_told(journal, console), workers:
             progress = _fitting_progress(spec, readings, console)
             for one in readings:
-                probe_model(spec, one, measured, plugins, progress)
+                probe_model(spec, one, measured, hooks, progress)
     result = RunResult(
         name=spec.name,
         probes=measured.probes,
         model=measured.models,
         graph=_graph_of(readings),
         provenance={
-            **environment(started, plugins),
-            "command": reproduce_command(loaded),
+            **origin,
+            "command": reproduce_command(loaded, plugins.without),
             "spec": {
                 "file": loaded.file, "text": loaded.text, "settings": list(loaded.settings), "digest": loaded.digest,
             },
@@ -174,11 +179,11 @@ def _run(
         },
     )  # fmt: skip
     predictions = _predictions(spec, measured)
-    result = _judged(result, predictions, plugins)
-    printed = _save(spec, result, predictions, measured, directory, console)
+    result = _judged(result, predictions, hooks)
+    printed, unwritten = _save(spec, result, predictions, measured, directory, console)
     journal.remove()
-    plugins.emit("on_run_end", result=result)
-    return Outcome(result, directory, printed, measured.failures)
+    hooks.emit("on_run_end", result=result)
+    return Outcome(result, directory, printed, measured.failures, unwritten)
 
 
 def _extract(spec: Spec, one: Reading, console: Console, lock_timeout: float | None) -> float:
@@ -207,7 +212,7 @@ def _kept_fits_told(journal: FitJournal, console: Console) -> Iterator[None]:
 
 
 def probe_model(
-    spec: Spec, one: Reading, measured: Measurement, plugins: Plugins, progress: FittingProgress | None = None
+    spec: Spec, one: Reading, measured: Measurement, hooks: RunHooks, progress: FittingProgress | None = None
 ) -> None:
     """Score a model's own output and fit every probe to every tap, from what the store holds."""
     extraction, question = one.extraction, measured.question
@@ -225,7 +230,7 @@ def probe_model(
         memory_budget(spec.memory),
     )  # fmt: skip
     for probe in results:
-        plugins.emit("on_probe_fitted", probe=probe)
+        hooks.emit("on_probe_fitted", probe=probe)
 
 
 def _without(
@@ -284,11 +289,11 @@ def _predictions(spec: Spec, measured: Measurement) -> Predictions:
     )
 
 
-def _judged(result: RunResult, predictions: Predictions, plugins: Plugins) -> RunResult:
+def _judged(result: RunResult, predictions: Predictions, hooks: RunHooks) -> RunResult:
     """Return the result with what is compared and found in it, and what plugins' findings warned of."""
     with kept_warnings() as told:
         result = with_mistakes(judge(result, predictions), predictions)
-        result = result.model_copy(update={"findings": plugins.findings(result)})
+        result = result.model_copy(update={"findings": hooks.findings(result)})
     if told:
         warned = list(dict.fromkeys([*result.provenance["warnings"], *told]))
         result = result.model_copy(update={"provenance": {**result.provenance, "warnings": warned}})
@@ -302,9 +307,14 @@ def _save(
     measured: Measurement,
     directory: Path,
     console: Console,
-) -> dict[str, str]:
-    """Write the result, the predictions and the reports; return the text of the reports that are printed."""
-    printed = {}
+) -> tuple[dict[str, str], list[Problem]]:
+    """Write the result, the predictions and the reports.
+
+    Returns:
+        the text of the reports that are printed, by kind, and the problems of those whose plugin raised.
+    """
+    printed: dict[str, str] = {}
+    unwritten: list[Problem] = []
     try:
         write_file(directory / "results.json", result.to_json())
         predictions.write(directory / PREDICTIONS)
@@ -313,7 +323,15 @@ def _save(
         models = {name: facts for name, facts in result.provenance["models"].items() if "control" not in facts}
         measured.saved.write(directory / PROBES, models, rows)
         for report in spec.reports:
-            text = report.render(result, console.width, console.colour)
+            try:
+                text = report.render(result, console.width, console.colour)
+            except Exception as error:
+                plugin = blamed(error)
+                if plugin is None:
+                    raise
+                what = f"report {report.kind!r} of plugin {plugin} raised {type(error).__name__}: {error}"
+                unwritten.append(Problem("PK-G02", what, "all else is written; tell its author"))
+                continue
             if report.filename is None:
                 printed[report.kind] = text
             else:
@@ -321,7 +339,7 @@ def _save(
     except OSError as error:
         hint = "free some space or name another folder with -o, then run the same command"
         raise MachineError(Problem("PK-R01", f"cannot write to {str(directory)!r}: {error.strerror}", hint)) from error
-    return printed
+    return printed, unwritten
 
 
 def _refuse_unwritable(directory: Path) -> None:

@@ -52,6 +52,12 @@ def kill_harness() -> Any:
 
 
 @pytest.fixture(scope="session")
+def distributions() -> Any:
+    """The module of that name."""
+    return _beside("distributions")
+
+
+@pytest.fixture(scope="session")
 def browser(need: Callable[[bool, str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Headless Chromium without a network."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")

@@ -21,7 +21,7 @@ def permuted(layout: str, permutation: tuple[int, ...]) -> str:
     return "".join(layout[axis] for axis in permutation)
 
 
-def propagate(
+def propagate_layouts(
     seeds: Mapping[str, str], links: Iterable[tuple[str, str, tuple[int, ...] | None]], ranks: Mapping[str, int]
 ) -> dict[str, str]:
     """Carry layouts along links, forwards and backwards, until nothing changes; a seed is never overwritten.

@@ -111,12 +111,15 @@ class OnnxBackend(Backend):
         A tap that NumPy cannot hold, such as bfloat16, comes as float32.
 
         Raises:
-            InputError: the file is damaged or ONNX Runtime refuses it.
+            InputError: ``PK-M26`` there is no such tap; the file is damaged or ONNX Runtime refuses it.
         """
         from probekit.backends.onnx_graft import raw_outputs
+        from probekit.components.graph import require_taps
 
         def serialised() -> tuple[dict[str, str], bytes, Path | None]:
             model, folder = self._load_to_run()
+            made = {name for node in model.graph.node for name in node.output if name}
+            require_taps(taps, made | {value.name for value in model.graph.input})
             outputs = raw_outputs(model, taps)
             return outputs, model.SerializeToString() if outputs else b"", folder
 

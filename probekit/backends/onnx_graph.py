@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from probekit.backends.layouts import BY_RANK, propagate
+from probekit.backends.layouts import BY_RANK, propagate_layouts
 from probekit.backends.onnx_prune import read_by, subgraphs
 from probekit.components import Graph, ModelInput, Tap
 from probekit.errors import InputError, Problem
@@ -77,7 +77,7 @@ def read_graph(model: onnx.ModelProto, constant: Collection[str] = ()) -> Graph:
     ]
     constants = set(weights)
     inputs = [value.name for value in graph.input if value.name not in constants]
-    layouts = propagate(_layout_seeds(graph, tensors), _layout_links(graph), _ranks(tensors))
+    layouts = propagate_layouts(_layout_seeds(graph, tensors), _layout_links(graph), _ranks(tensors))
     axes = _Axes(graph, tensors, layouts, [name for name in inputs if name not in constant])
 
     order: list[tuple[str, str]] = [(name, "Input") for name in inputs]

@@ -14,10 +14,10 @@ from torch import nn
 from probekit.backends.torch_model import forward_inputs
 from probekit.backends.torch_programs import to_numpy
 from probekit.backends.torch_run import CPU, Place, call
-from probekit.errors import InputError, Problem, listed
+from probekit.errors import InputError, Problem, listed, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
     from probekit.components import Array, Feed, TapFunction
 
@@ -143,8 +143,10 @@ def tapped(module: nn.Module, taps: Sequence[str], place: Place = CPU) -> Iterat
     modules = dict(module.named_modules())
     wanted = set(taps)
     found: dict[str, Array] = {}
+    told: set[str] = set()
 
     def keep(_: nn.Module, name: str, tensor: torch.Tensor) -> None:
+        told.add(name)
         # The first of two tensors of one name: the graph lists that one.
         if name in wanted and name not in found:
             found[name] = to_numpy(tensor)
@@ -154,14 +156,22 @@ def tapped(module: nn.Module, taps: Sequence[str], place: Place = CPU) -> Iterat
         call(module, feed, place)
         absent = [name for name in taps if name not in found]
         if absent:
-            raise not_reached(absent)
+            raise not_reached(absent, modules, told)
         return {name: found[name] for name in taps}
 
     with watch(module, [name for tap in taps if (name := module_of(tap, modules))], keep):
         yield run
 
 
-def not_reached(taps: Sequence[str]) -> InputError:
-    """Return the error of taps that a pass did not come by, ``PK-M26``."""
+def not_reached(taps: Sequence[str], modules: Collection[str] = (), told: Collection[str] = ()) -> InputError:
+    """Return the error of taps that a pass did not come by, ``PK-M26``.
+
+    Args:
+        taps: their names.
+        modules: that there are; another name than theirs is answered with the nearest.
+        told: names of taps that the pass came by.
+    """
     what = f"the model did not reach {listed(taps)} for this input"
-    return InputError(Problem("PK-M26", what, "tap what every input reaches", "taps"))
+    hints = [nearest(tap, {*modules, *told}) for tap in taps if tap not in modules]
+    close = [hint for hint in hints if hint.startswith("did you mean")]
+    return InputError(Problem("PK-M26", what, close[0] if close else "tap what every input reaches", "taps"))

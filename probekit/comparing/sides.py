@@ -211,13 +211,16 @@ def _named(firsts: Sequence[str], seconds: Sequence[str], text: str, what: str) 
     raise SpecError(Problem("PK-X31", fact, nearest(name, known, f"{what}s"), f"--{what} {text}"))
 
 
-def taps_given(texts: Sequence[str], first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+def taps_given(
+    texts: Sequence[str], first: Mapping[str, str], second: Mapping[str, str], of: str = "run"
+) -> dict[str, str]:
     """Return what ``--map TAP_A=TAP_B`` says, each tap by its name in the results.
 
     Args:
         texts: as they were written.
         first: the first side's taps, by their names in the results, and their tensors' own names.
         second: the second side's.
+        of: what a side is called in messages.
 
     Raises:
         SpecError: ``PK-X35``, a tap that is not there, or one that is named twice; all at once.
@@ -229,7 +232,7 @@ def taps_given(texts: Sequence[str], first: Mapping[str, str], second: Mapping[s
         pairs = [(_label(a, first), _label(b, second)) for a, b in splits]
         pair = next(((a, b) for a, b in pairs if a is not None and b is not None), None)
         if pair is None:
-            problems.append(_unknown(text, splits, first, second))
+            problems.append(_unknown(text, splits, first, second, of))
         elif pair[0] in found or pair[1] in found.values():
             twice = pair[0] if pair[0] in found else pair[1]
             problems.append(Problem("PK-X35", f"the tap {twice!r} is named twice", field=f"--map {text}"))
@@ -246,7 +249,7 @@ def _label(name: str, taps: Mapping[str, str]) -> str | None:
 
 
 def _unknown(
-    text: str, splits: Sequence[tuple[str, str]], first: Mapping[str, str], second: Mapping[str, str]
+    text: str, splits: Sequence[tuple[str, str]], first: Mapping[str, str], second: Mapping[str, str], of: str
 ) -> Problem:
     field = f"--map {text}"
     if not splits:
@@ -254,8 +257,8 @@ def _unknown(
     # A name may hold a sign of equality: the split whose left part is a tap is the one that was meant.
     one, other = next(((a, b) for a, b in splits if _label(a, first) is not None), splits[0])
     if _label(one, first) is None:
-        return Problem("PK-X35", f"the first run has no probed tap {one!r}", nearest(one, first, "taps"), field)
-    return Problem("PK-X35", f"the second run has no probed tap {other!r}", nearest(other, second, "taps"), field)
+        return Problem("PK-X35", f"the first {of} has no probed tap {one!r}", nearest(one, first, "taps"), field)
+    return Problem("PK-X35", f"the second {of} has no probed tap {other!r}", nearest(other, second, "taps"), field)
 
 
 def named(variant: Variant) -> str:

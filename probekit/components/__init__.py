@@ -23,7 +23,7 @@ from probekit.components.control import (
     ModelControl,
     is_control_task,
 )
-from probekit.components.data import Dataset, Examples, LabelFactor, Labels, Task, known_rows, row_digests
+from probekit.components.data import ColumnTable, Dataset, Examples, LabelFactor, Labels, Task, known_rows, row_digests
 from probekit.components.graph import LAYOUTS, Graph, ModelInput, Tap
 from probekit.components.probe import (
     ArrayMatrix,
@@ -55,6 +55,7 @@ __all__ = [
     "BoolArray",
     "Certificate",
     "CheckpointFiles",
+    "ColumnTable",
     "Columns",
     "Component",
     "Control",

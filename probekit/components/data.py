@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from probekit.errors import InputError, Problem, nearest
 from probekit.sections import Component, runtime_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from probekit.components.arrays import Array, BoolArray, Columns, IntArray
+
+
+class ColumnTable(dict[str, "Array"]):
+    """Columns by name; reading one that is absent refuses it and names the nearest.
+
+    Raises:
+        InputError: ``PK-L16``, from ``columns[name]``.
+    """
+
+    def __missing__(self, name: str) -> Array:
+        raise InputError(Problem("PK-L16", f"no column {name!r}", nearest(name, self, "columns")))
 
 
 class Examples:
@@ -33,7 +45,7 @@ class Examples:
     ) -> None:
         self._inputs = dict(inputs or {})
         self.input_names = tuple(input_names if input_names is not None else self._inputs)
-        self.columns: dict[str, Array] = dict(columns)
+        self.columns: dict[str, Array] = ColumnTable(columns)
         some = next(iter([*self.columns.values(), *self._inputs.values()]), np.zeros(0))
         self.columns.setdefault("id", np.arange(len(some)).astype(str))
 
@@ -143,6 +155,9 @@ class LabelFactor(Component):
     @abstractmethod
     def label(self, columns: Columns) -> Labels:
         """Return the classes and each example's.
+
+        Args:
+            columns: of the dataset; ``columns[name]`` of one that is absent raises ``PK-L16`` and names the nearest.
 
         Raises:
             InputError: a column is absent or its values cannot be used.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probekit.errors import InputError, Problem, nearest
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class Graph:
         """Return the tap called ``name``, None when there is none."""
         return next((tap for tap in self.taps if tap.name == name), None)
 
+    def require(self, names: Sequence[str]) -> None:
+        """Refuse names that are no taps; a backend's ``open`` begins with it.
+
+        Raises:
+            InputError: ``PK-M26``, by name, with the nearest tap.
+        """
+        require_taps(names, [tap.name for tap in self.taps])
+
     def contract(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Return the pairs (a, b) out of ``names`` with a path from a to b that passes no other of them."""
         wanted = set(names)
@@ -70,6 +80,19 @@ class Graph:
             if tap.name in wanted:
                 edges += [(a, tap.name) for a in sorted(before)]
         return edges
+
+
+def require_taps(names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse names that are not among the known taps.
+
+    Raises:
+        InputError: ``PK-M26``, by name, with the nearest tap.
+    """
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise InputError(
+            *(Problem("PK-M26", f"the model has no tensor {one!r}", nearest(one, known, "tensors")) for one in absent)
+        )
 
 
 @dataclass(frozen=True)

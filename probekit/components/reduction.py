@@ -28,7 +28,8 @@ class Reduction(Component):
         """Return the steps for a tap of known shape.
 
         Args:
-            tap: its ``shape`` holds no None.
+            tap: as a trial run saw it, with the batch axis first; None for an axis whose size changes from batch to
+                batch, which a program may average over.
 
         Raises:
             DoesNotApplyError: the reduction has no meaning for this shape and layout.

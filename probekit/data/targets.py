@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probekit.components import IntArray, LabelControl, LabelFactor, Labels, Target, known_rows
+from probekit.components import ColumnTable, IntArray, LabelControl, LabelFactor, Labels, Target, known_rows
 from probekit.errors import InputError, ProbekitWarning, Problem, listed, nearest
 from probekit.spec.splits import TRAIN, VALID
 
@@ -30,7 +30,7 @@ def read_labels(factors: Mapping[str, LabelFactor], columns: Columns) -> dict[st
     for name, factor in factors.items():
         field = f"labels.{name}"
         try:
-            found = factor.label(columns)
+            found = factor.label(ColumnTable(columns))
         except InputError as error:
             problems += [p if p.field else replace(p, field=field) for p in error.problems]
             continue

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from probekit.errors import Problem, SpecError, described
+from probekit.errors import MachineError, Problem, SpecError, UserError, described
+from probekit.plugins import SpecPlugins
 from probekit.sections import SpecContext
 from probekit.spec import yaml_loader
 from probekit.spec.checks import check_tree
 from probekit.spec.messages import Found, found, problems_of
 from probekit.spec.model import DEFAULTS, Spec
+from probekit.spec.requirements import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from probekit.sections import Lookup
+    from probekit.plugins import Plugins
     from probekit.spec import yaml_places
 
 
@@ -73,7 +75,7 @@ class CheckedSpec:
 
 def load_spec(
     path: str | Path,
-    plugins: Lookup,
+    plugins: Plugins,
     settings: Sequence[str] = (),
     *,
     trust_code: bool = False,
@@ -90,16 +92,23 @@ def load_spec(
 
     Raises:
         SpecError: with all problems of the file.
+        MachineError: a plugin that the spec requires is absent or has another version, and the rest is right; or a
+            plugin that it names is broken.
     """
     checked = check_spec(path, plugins, settings, trust_code=trust_code, environ=environ)
     if checked.loaded is None:
-        raise SpecError(*checked.problems)
+        raise refusal(checked.problems)(*checked.problems)
     return checked.loaded
+
+
+def refusal(problems: Sequence[Problem]) -> type[UserError]:
+    """Return the error of these problems: the machine's where it lacks plugins and nothing else is wrong."""
+    return MachineError if all(one.code.startswith("PK-G") for one in problems) else SpecError
 
 
 def check_spec(
     path: str | Path,
-    plugins: Lookup,
+    plugins: Plugins,
     settings: Sequence[str] = (),
     *,
     trust_code: bool = False,
@@ -117,13 +126,19 @@ def check_spec(
     overrides, problems = _apply(tree, settings)
     places = Places(document, overrides)
     filled = _with_defaults(tree, Path(path).stem)
-    context = SpecContext(plugins, Path(path).resolve().parent, dict(os.environ if environ is None else environ))
+    required = requirements(filled.get("plugins"))
+    known = SpecPlugins(plugins, list(required.values()))
+    context = SpecContext(known, Path(path).resolve().parent, dict(os.environ if environ is None else environ))
     spec, wrong = _validated(filled, context)
     if any(one.problem.code == "PK-Y33" for one in wrong):
         # A variable that is not set must not hide what else is wrong with its section.
         spec, more = _validated(filled, replace(context, lenient=True))
         wrong += more
     wrong += check_tree(tree, places.line)
+    for key, one in required.items():
+        problem = known.unmet.get(str(one))
+        if problem is not None:
+            wrong.append(found(("plugins", key), problem.code, problem.what, problem.hint))
     if spec is not None and not trust_code:
         wrong += _untrusted(spec)
     # What the loader refused stands in the tree as something else; that must not make it wrong once more.

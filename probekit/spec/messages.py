@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from probekit.errors import Problem, described, nearest
 from probekit.sections import Pluggable, Section
-from probekit.spec.model import NOT_BUILT_YET, Spec
+from probekit.spec.model import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -167,10 +167,6 @@ def _told(path: Path, error: ErrorDetails, tree: Mapping[str, Any], plugins: Loo
 
 
 def _unknown_key(path: Path, tree: Mapping[str, Any], plugins: Lookup) -> Found:
-    general = ("model", *path[2:]) if path[0] == "models" else path
-    meaning = NOT_BUILT_YET.get(".".join(map(str, general)))
-    if meaning is not None:
-        return found(path, "PK-Y37", f"{meaning}: not built yet", "leave the key out", at_key=True)
     keys = _valid_keys(path[:-1], tree, plugins)
     return found(path, "PK-Y03", f"unknown key {str(path[-1])!r}", nearest(str(path[-1]), keys), at_key=True)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from packaging.utils import canonicalize_name
 from pydantic import Field, field_validator, model_validator
 
 from probekit.components import Backend, Control, Dataset, LabelFactor, ModelControl, Probe, Reduction, Report
 from probekit.errors import InputError, described
 from probekit.sections import Component, Name, Pluggable, Section, fault, faults_below
+from probekit.spec.requirements import check_requirements, requirements
 from probekit.spec.rows import Rows, Size, Store
 from probekit.spec.splits import Splits
 
@@ -108,6 +110,12 @@ class Spec(Section):
         description="bytes (or ``8GiB``) that features may take while probes are fitted; what is larger is read from "
         "the store pass by pass; default: 80 % of what is free",
     )
+    plugins: list[str] | dict[str, str | None] = Field(
+        default_factory=list,
+        description="the plugins that it requires, by their distributions' names and versions: "
+        '``[probekit-toy >= 0.1]`` or ``{probekit-toy: ">= 0.1"}``; findings and listeners of other plugins are not '
+        "used; default: none",
+    )
 
     @field_validator("probekit", mode="before")
     @classmethod
@@ -119,6 +127,12 @@ class Spec(Section):
 
             what = f"written for version {value} of the format; this is probekit {__version__}, which reads version 1"
             raise fault("PK-Y32", what, "type: pip install --upgrade probekit-platform")
+        return value
+
+    @field_validator("plugins")
+    @classmethod
+    def _requirements(cls, value: list[str] | dict[str, str | None]) -> list[str] | dict[str, str | None]:
+        check_requirements(value)
         return value
 
     @model_validator(mode="after")
@@ -164,6 +178,10 @@ class Spec(Section):
             raise faults_below(*faults)
         return self
 
+    def required_plugins(self) -> list[str]:
+        """Return the names of the distributions that it requires, lower case and with ``-`` for ``_`` and ``.``."""
+        return [str(canonicalize_name(one.name)) for one in requirements(self.plugins).values()]
+
     def named_models(self) -> dict[str, Backend]:
         """Return the models by name, whichever key gave them."""
         return _named(self.model, self.models)
@@ -200,9 +218,6 @@ DEFAULTS: dict[str, Any] = {
     "reports": ["terminal", "html", "csv", "json"],
 }
 """What an absent section stands for, in the spec's own terms; kinds are looked up like written ones."""
-
-NOT_BUILT_YET = {"plugins": "required plugins"}
-"""Keys of the design that a later version brings; a spec that gives one is told so."""
 
 
 def _nested(path: tuple[str, ...], component: Component) -> dict[tuple[str, ...], Component]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from probekit.hookspecs import REGISTER_HOOKS
 from probekit.sections import COMPONENT_MARK
-from probekit.spec.model import DEFAULTS, NOT_BUILT_YET, Spec
+from probekit.spec.model import DEFAULTS, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,10 +101,6 @@ def reference(plugins: Plugins) -> str:
         "## The spec",
         "",
         *_table(schema, definitions, DEFAULTS | {"taps": ["*"]}),
-        "",
-        "Not built yet, and refused: "
-        + ", ".join(f"`{key}` ({meaning})" for key, meaning in NOT_BUILT_YET.items())
-        + ".",
     ]
     for name in ("TapEntry", "Rows", "Splits", "ShareOf", "Store"):
         lines += _section(f"### {_SECTIONS[name]}", definitions[name], definitions)

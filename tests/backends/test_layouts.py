@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probekit.backends.layouts import BY_RANK, permuted, propagate
+from probekit.backends.layouts import BY_RANK, permuted, propagate_layouts
 from probekit.components import LAYOUTS
 
 PERMUTATIONS = st.sampled_from(["NCT", "NCHW", "NCDHW"]).flatmap(
@@ -35,28 +35,28 @@ def test_a_layout_known_anywhere_in_a_chain_of_transpositions_is_known_everywher
     names = [f"t{i}" for i in range(len(truth))]
     links = [(names[i], names[i + 1], tuple(permutation)) for i, permutation in enumerate(permutations)]
     place = known % len(truth)
-    found = propagate({names[place]: truth[place]}, links, dict.fromkeys(names, len(layout)))
+    found = propagate_layouts({names[place]: truth[place]}, links, dict.fromkeys(names, len(layout)))
     assert found == dict(zip(names, truth, strict=True))
 
 
 def test_a_link_without_a_permutation_keeps_the_axes_both_ways() -> None:
     links = [("a", "b", None), ("b", "c", None)]
-    assert propagate({"b": "NCHW"}, links, {"a": 4, "b": 4, "c": 4}) == {"a": "NCHW", "b": "NCHW", "c": "NCHW"}
+    assert propagate_layouts({"b": "NCHW"}, links, {"a": 4, "b": 4, "c": 4}) == {"a": "NCHW", "b": "NCHW", "c": "NCHW"}
 
 
 def test_a_tensor_of_another_rank_gets_no_layout() -> None:
     links = [("a", "bias", None), ("a", "unknown", None), ("a", "turned", (0, 2, 1))]
-    assert propagate({"a": "NCHW"}, links, {"a": 4, "bias": 1, "turned": 3}) == {"a": "NCHW"}
+    assert propagate_layouts({"a": "NCHW"}, links, {"a": 4, "bias": 1, "turned": 3}) == {"a": "NCHW"}
 
 
 def test_a_layout_known_by_definition_is_never_overwritten() -> None:
-    found = propagate({"a": "NCT", "b": "NTC"}, [("a", "b", None), ("b", "c", None)], {"a": 3, "b": 3, "c": 3})
+    found = propagate_layouts({"a": "NCT", "b": "NTC"}, [("a", "b", None), ("b", "c", None)], {"a": 3, "b": 3, "c": 3})
     assert (found["a"], found["b"]) == ("NCT", "NTC")
 
 
 def test_a_loop_of_links_ends() -> None:
     links = [("a", "b", (0, 2, 1)), ("b", "a", (0, 2, 1))]
-    assert propagate({"a": "NCT"}, links, {"a": 3, "b": 3}) == {"a": "NCT", "b": "NTC"}
+    assert propagate_layouts({"a": "NCT"}, links, {"a": 3, "b": 3}) == {"a": "NCT", "b": "NTC"}
 
 
 def test_the_layouts_of_convolutions_are_layouts_of_the_vocabulary() -> None:

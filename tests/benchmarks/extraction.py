@@ -10,6 +10,7 @@ between its batches. Takes 12 minutes on 2 cores; --quick takes one and says lit
 """
 
 import argparse
+import importlib.util
 import statistics
 import sys
 import tempfile
@@ -62,6 +63,10 @@ def our_backend(runtime: str, batch: int) -> Any:
         from probekit.backends.onnx import OnnxBackend
 
         return OnnxBackend(path=str(RESNET50), batch_size=batch)
+    if runtime == "openvino":
+        from probekit_openvino.backend import OpenvinoBackend
+
+        return OpenvinoBackend(path=str(RESNET50), batch_size=batch)
     from probekit.backends.torch import TorchBackend
 
     return TorchBackend(factory="torchvision:resnet50", batch_size=batch)
@@ -75,8 +80,12 @@ def our_wanted(runtime: str, runner: Any, how: str) -> list[Any]:
     from probekit.spec import TapEntry
     from probekit.taps import choose_taps
 
-    # In torch a residual sum is what the block's third ReLU takes.
-    sums = TapEntry(op="Add") if runtime == "onnx" else TapEntry(match="layer?.*.relu#2:in")
+    # In torch a residual sum is what the block's third ReLU takes. In OpenVINO a convolution's bias is added, too.
+    sums = {
+        "onnx": lambda: TapEntry(op="Add"),
+        "openvino": lambda: TapEntry(match=sum_names()),
+        "torch": lambda: TapEntry(match="layer?.*.relu#2:in"),
+    }[runtime]()
     rows = np.arange(len(runner.examples))
     graph = runner.backend.graph(runner.example(rows))
     chosen = choose_taps([TapEntry(match="input"), sums], graph, 100)
@@ -190,11 +199,16 @@ def onnx_bare(images: np.ndarray) -> Iterator[Pass]:
     yield lambda: session.run(names, feed)
 
 
+def sum_names() -> list[str]:
+    import onnx
+
+    return [node.output[0] for node in onnx.load(RESNET50).graph.node if node.op_type == "Add"]
+
+
 def with_sums_as_outputs() -> tuple[bytes, list[str]]:
     import onnx
 
-    model = onnx.load(RESNET50)
-    names = [node.output[0] for node in model.graph.node if node.op_type == "Add"]
+    model, names = onnx.load(RESNET50), sum_names()
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return model.SerializeToString(), names
 
@@ -244,6 +258,37 @@ def onnx_qdq(images: np.ndarray) -> Iterator[Pass]:
             return OwnTime(means, times[2] - times[1] + time.perf_counter() - begun)
 
         yield call
+
+
+def openvino_request(model: Any) -> Any:
+    """Its defaults but for float32: where the machine is faster at bfloat16, OpenVINO computes in that."""
+    from probekit_openvino.quiet import ov  # without the usage statistics that its import would send
+
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    return ov.Core().compile_model(model, "CPU", options).create_infer_request()
+
+
+@contextmanager
+def openvino_bare(images: np.ndarray) -> Iterator[Pass]:
+    from probekit_openvino.quiet import ov
+
+    request = openvino_request(ov.Core().read_model(RESNET50))
+    yield lambda: list(request.infer([images], share_inputs=True).to_tuple())
+
+
+@contextmanager
+def openvino_raw(images: np.ndarray) -> Iterator[Pass]:
+    from probekit_openvino.quiet import ov
+
+    model, names = ov.Core().read_model(RESNET50), sum_names()
+    model.add_outputs(names)
+    request = openvino_request(model)
+
+    def call() -> Arrays:
+        found = request.infer([images], share_inputs=True)
+        return [array.mean(axis=(2, 3)) for array in (images, *(found[name] for name in names))]
+
+    yield call
 
 
 def torch_model() -> Any:
@@ -366,7 +411,7 @@ class Contender:
     rival: bool = False
 
 
-BARE = {"onnx": onnx_bare, "torch": torch_bare}
+BARE = {"onnx": onnx_bare, "openvino": openvino_bare, "torch": torch_bare}
 CONTENDERS = {
     "onnx-pooled": Contender("onnx", "probekit, 17 taps pooled", lambda x: ours("onnx", "pool", x)),
     "onnx-random": Contender("onnx", f"probekit, {FEATURES} random a tap", lambda x: ours("onnx", "random", x)),
@@ -374,6 +419,12 @@ CONTENDERS = {
     "onnx-extraction": Contender("onnx", "probekit, whole extraction", None),
     "onnx-raw": Contender("onnx", "raw outputs + NumPy mean", onnx_raw, rival=True),
     "onnx-qdq": Contender("onnx", "qdq_loss_debug + NumPy mean", onnx_qdq, rival=True),
+    "openvino-pooled": Contender("openvino", "probekit, 17 taps pooled", lambda x: ours("openvino", "pool", x)),
+    "openvino-random": Contender(
+        "openvino", f"probekit, {FEATURES} random a tap", lambda x: ours("openvino", "random", x)
+    ),
+    "openvino-early": Contender("openvino", "probekit, first stage alone", lambda x: ours("openvino", "early", x)),
+    "openvino-raw": Contender("openvino", "raw outputs + NumPy mean", openvino_raw, rival=True),
     "torch-pooled": Contender("torch", "probekit, 17 taps pooled", lambda x: ours("torch", "pool", x)),
     "torch-random": Contender("torch", f"probekit, {FEATURES} random a tap", lambda x: ours("torch", "random", x)),
     "torch-early": Contender("torch", "probekit, first stage alone", lambda x: ours("torch", "early", x)),
@@ -488,7 +539,7 @@ def measure_one(name: str, bare: Pass, images: np.ndarray, pairs: tuple[int, int
 
 def report(measured: Measured) -> None:
     rows = [("", "images/s", "of bare's", "quartiles", "peak MB", "of bare's", "features apart")]
-    for runtime in ("onnx", "torch"):
+    for runtime in BARE:
         mine = {name: pairs for name, pairs in measured.pairs.items() if CONTENDERS[name].runtime == runtime}
         if not mine:
             continue
@@ -567,7 +618,8 @@ def main() -> None:
     if unknown:
         parser.error(f"--only: no contender {unknown[0]!r}; there are {', '.join(CONTENDERS)}")
     names = [name for name in CONTENDERS if name in names]
-    print_machine(["onnxruntime", "torch", "torchvision", "numpy"])
+    there = importlib.util.find_spec("probekit_openvino") is not None
+    print_machine(["onnxruntime", *(["openvino"] if there else []), "torch", "torchvision", "numpy"])
     print(f"batch {batch}, {pairs} pairs; images/s hang on the load of the moment, of bare's is measured pair by pair")
     print("features apart: from probekit's 17 pooled taps, the largest difference as a share of a tap's largest value")
     if "torch-torchlens" in names:
@@ -576,6 +628,9 @@ def main() -> None:
         except ImportError:
             print("torch-torchlens is left out; for it type: pip install torchlens")
             names.remove("torch-torchlens")
+    if not there and any(CONTENDERS[name].runtime == "openvino" for name in names):
+        print("openvino is left out; for it type: pip install ./plugins/probekit-openvino")
+        names = [name for name in names if CONTENDERS[name].runtime != "openvino"]
     print(flush=True)
     measured = measure(names, batch, pairs, quick=args.quick)
     report(measured)

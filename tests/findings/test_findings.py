@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.findings.paths import paths_of
-from probekit.plugins import FINDINGS, SEVERITIES, Plugins, installed_providers
+from probekit.plugins import FINDINGS, SEVERITIES, Plugins, RunHooks, installed_providers
 from probekit.results import CertificateRecord, FindingRecord, RunResult
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ EDGES = [("in", "a"), ("a", "b"), ("in", "c"), ("b", "c"), ("a", "aux"), ("c", "
 
 @pytest.fixture(scope="module")
 def plugins():
-    return Plugins(installed_providers(autoload=False))
+    return RunHooks(Plugins(installed_providers(autoload=False)))
 
 
 def drawn(builders, fit, chance):

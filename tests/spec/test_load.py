@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from probekit import Dataset, Examples, SpecPath, hookimpl
 from probekit.components import CheckpointFiles
-from probekit.errors import EXIT_CODES, SpecError
+from probekit.errors import EXIT_CODES, MachineError, SpecError
 from probekit.plugins import Plugins, Provider, installed_providers
 from probekit.spec.load import SOFT, check_spec, load_spec
 from probekit.spec.rows import Rows, Store, parse_size
@@ -83,13 +83,12 @@ data: {kind: digits}
 labels: {d: {kind: column}}
 """
 TOP_KEYS = (
-    "valid: controls, data, labels, max_features, max_taps, memory, model, models, name, probe, probekit, probes, "
-    "reduction, reductions, reports, rows, splits, store, taps"
+    "valid: controls, data, labels, max_features, max_taps, memory, model, models, name, plugins, probe, probekit, "
+    "probes, reduction, reductions, reports, rows, splits, store, taps"
 )
 REDUCTIONS = "flatten, pca, pool, subset"
 REPORTS = "csv, html, json, terminal"
 NAME_HINT = "a name has 1 to 80 of A-Z a-z 0-9 . _ -"
-LEAVE_OUT = "not built yet; leave the key out"
 
 FAULTS = [
     # Y03: unknown keys, at the key, with the keys of the section that it stands in
@@ -412,8 +411,79 @@ FAULTS = [
             ),
         ]
     ),
-    # Y37: what a later version brings, also where it is empty
-    ("plugins: [a]", "PK-Y37", f"5:1: plugins: required plugins: {LEAVE_OUT}"),
+    # Y40, G05, G06: required plugins
+    *(
+        (f"plugins: {value}", code, f"5:{column}: plugins{at}: {message}")
+        for value, code, column, at, message in [
+            ("points-plugin", "PK-Y04", 10, "", "expected a list or a mapping, got text 'points-plugin'"),
+            ("[3]", "PK-Y04", 11, "[0]", "expected text, got the number 3; quote it: '3'"),
+            (
+                "[points-plugin, points-plugin 1.0]",
+                "PK-Y40",
+                26,
+                "[1]",
+                "'points-plugin 1.0' is no requirement; write points-plugin >= 1.0",
+            ),
+            (
+                "[points-plugin = 1.0]",
+                "PK-Y40",
+                11,
+                "[0]",
+                "'points-plugin = 1.0' is no requirement; write points-plugin >= 1.0",
+            ),
+            (
+                '["points-plugin[extra]"]',
+                "PK-Y40",
+                11,
+                "[0]",
+                "'points-plugin[extra]' is no requirement; write points-plugin, or points-plugin >= 0.1",
+            ),
+            (
+                '["points-plugin @ https://a.org/b.whl"]',
+                "PK-Y40",
+                11,
+                "[0]",
+                "'points-plugin @ https://a.org/b.whl' is no requirement; write points-plugin, or points-plugin >= 0.1",
+            ),
+            (
+                "['']",
+                "PK-Y40",
+                11,
+                "[0]",
+                "'' is no requirement; write the distribution's name and versions: probekit-toy >= 0.1",
+            ),
+            (
+                '{points-plugin: "0.5"}',
+                "PK-Y40",
+                26,
+                ".points-plugin",
+                "'points-plugin 0.5' is no requirement; write points-plugin >= 0.5",
+            ),
+            ("{points-plugin: 0.5}", "PK-Y04", 26, ".points-plugin", "expected text, got the number 0.5"),
+            (
+                "[points-plugin, Points_Plugin>=1]",
+                "PK-Y29",
+                26,
+                "[1]",
+                "the plugin 'points-plugin' stands twice; keep one entry",
+            ),
+            (
+                "[points-plugin>=2]",
+                "PK-G06",
+                11,
+                "[0]",
+                "points-plugin 1.0 is installed, but the spec requires 'points-plugin>=2'; "
+                "type: pip install 'points-plugin>=2'",
+            ),
+            (
+                "{points-plugin: '>=0.1', zebra: }",
+                "PK-G05",
+                41,
+                ".zebra",
+                "the required plugin 'zebra' is not installed; type: pip install 'zebra'",
+            ),
+        ]
+    ),
 ]
 
 
@@ -688,7 +758,7 @@ labels:
   size: {kind: bins, column: size, edges: .inf}
 reductions:
   pool: {kind: pool}
-plugins: [openvino]
+plugins: [points plugin]
 splits: {column: split, train: !mine 1, valid: {of: train, share: 1.5}, test: [a, 3]}
 reports: [terminal, htlm]
 """
@@ -714,7 +784,7 @@ PK-Y26 21:35: taps[3].reductions[0]: no reduction 'pol'; did you mean 'pool'? (i
 PK-Y04 22:5: taps[4]: expected text or a mapping, got the number 12
 PK-Y31 24:17: labels.class.kind: no plugin provides kind 'colunm'; did you mean 'column'? installed: bins, column, group
 PK-Y06 25:43: '.inf' is not a finite number; quote it if text is meant
-PK-Y37 28:1: plugins: required plugins: not built yet; leave the key out
+PK-Y40 28:11: plugins[0]: 'points plugin' is no requirement; write points, or points >= 0.1
 PK-Y18 29:32: tag !mine is not allowed; remove it, or quote text that begins with '!'
 PK-Y30 29:67: splits.valid.share: must be less than 1, got 1.5
 PK-Y04 29:83: splits.test[1]: expected text, got the number 3; quote it: '3'
@@ -729,7 +799,7 @@ def test_a_file_with_two_dozen_faults_tells_them_all_in_the_order_of_their_place
 
 POINTED_AT = [
     "3", "nightly run", "modell:", "${MODELS}", "batch_size: 64", "clas,", "nam:", "models:", '"int8', "on}",
-    "dimension:", "7}", "NCWH", "relu", '"re:', "pol]", "12", "colunm", ".inf", "plugins:", "!mine", "1.5", "3]",
+    "dimension:", "7}", "NCWH", "relu", '"re:', "pol]", "12", "colunm", ".inf", "points plugin", "!mine", "1.5", "3]",
     "htlm",
 ]  # fmt: skip
 
@@ -969,7 +1039,7 @@ WRONG_SETTINGS = [
     ("store=3", "PK-Y04", "store: expected a folder or a mapping, got the number 3"),
     ("store.dtype=int8", "PK-Y04", "store.dtype: expected 'float32', 'float16' or 'bfloat16', got text 'int8'"),
     ("memory=lots", "PK-Y04", "memory: expected a size, got text 'lots'; write 8GiB, or a number of bytes"),
-    ("plugins=[]", "PK-Y37", f"plugins: required plugins: {LEAVE_OUT}"),
+    ("plugins=[a b]", "PK-Y40", "plugins[0]: 'a b' is no requirement; write a, or a >= 0.1"),
     ("controls=[{kind: control_task}]", "PK-Y38", "controls[0].by: is missing"),
     ("name=two words", "PK-Y28", f"name: 'two words' is not a name; {NAME_HINT}"),
     ("taps.1=a", "PK-Y27", "taps[1]: tap 'a' stands twice, first in line 5; keep one"),
@@ -1185,6 +1255,38 @@ def test_a_spec_is_frozen(plugins, tmp_path):
 def test_every_spec_of_this_repository_is_valid_but_for_variables_and_trust(path):
     problems = check_spec(path, Plugins(installed_providers(autoload=False)), environ={}).problems
     assert {problem.code for problem in problems} <= SOFT
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[]", []),
+        ("[Points_Plugin]", ["points-plugin"]),
+        ('["points.plugin >= 1.0, < 2"]', ["points-plugin"]),
+        ("{points-plugin: }", ["points-plugin"]),
+        ('{points-plugin: "==1.*", probekit-platform: ">=0.1"}', ["points-plugin", "probekit-platform"]),
+    ],
+)
+def test_required_plugins_are_a_list_or_a_mapping(plugins, tmp_path, text, names):
+    (tmp_path / "s.yaml").write_text(START + f"plugins: {text}\n")
+    assert load_spec(tmp_path / "s.yaml", plugins).spec.required_plugins() == names
+
+
+MISSING = START + "data: {kind: dots}\nplugins: [dots-plugin>=1]\n"
+
+
+def test_a_kind_that_a_missing_plugin_may_provide_is_no_fault_of_the_spec(plugins, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = MISSING.replace("data: {kind: digits}\n", "", 1)
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(MachineError) as refused:
+        load_spec("s.yaml", plugins)
+    assert [problem.code for problem in refused.value.problems] == ["PK-G05", "PK-G05"]
+    assert "no plugin provides kind 'dots' while 'dots-plugin' cannot be used; see 'plugins'" in str(refused.value)
+    (tmp_path / "s.yaml").write_text(text + "tapz: []\n")
+    with pytest.raises(SpecError) as wrong:
+        load_spec("s.yaml", plugins)
+    assert sorted(problem.code for problem in wrong.value.problems) == ["PK-G05", "PK-G05", "PK-Y03"]
 
 
 def test_the_exit_code_of_a_wrong_spec_is_documented(plugins, tmp_path):

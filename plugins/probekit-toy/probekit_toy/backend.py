@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from probekit import Backend, Graph, InputError, ModelInput, Problem, SpecPath, Tap, hookimpl
+from probekit import Backend, Graph, InputError, ModelInput, Problem, SpecPath, Tap, absent_file, hookimpl
 
 
 class ToyBackend(Backend):
@@ -32,6 +32,7 @@ class ToyBackend(Backend):
 
     @contextmanager
     def open(self, taps):
+        self.graph().require(taps)
         layers = self._layers()
 
         def run(feed):
@@ -45,13 +46,18 @@ class ToyBackend(Backend):
         yield run
 
     def fingerprint(self):
+        self._layers()  # refuses a file that is absent or damaged
         return hashlib.blake2b(Path(self.path).read_bytes(), digest_size=16).hexdigest()
 
     def _layers(self):
         if not Path(self.path).is_file():
-            raise InputError(Problem("PK-M01", f"no file {self.path!r}", field="model.path"))
-        with np.load(self.path, allow_pickle=False) as file:
-            return [(file[f"w{n}"], file[f"b{n}"]) for n in range(len(file.files) // 2)]
+            raise InputError(absent_file(Path(self.path), "model.path"))
+        try:
+            with Path(self.path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                return [(file[f"w{n}"], file[f"b{n}"]) for n in range(len(file.files) // 2)]
+        except Exception as error:
+            what = f"{self.path!r} holds no arrays w0, b0 ...: {error}"
+            raise InputError(Problem("PK-M02", what, field="model.path")) from error
 
 
 @hookimpl
