@@ -113,6 +113,15 @@ def test_numbers_are_compared_by_r2():
     assert 0 < twin.interval.low < twin.difference < twin.interval.high
 
 
+def test_numbers_that_are_all_alike_have_no_comparison():
+    codes = np.ones(COUNT)
+    codes[:TRAIN] = np.arange(TRAIN)
+    made = Made(codes)
+    made.add("a", codes + 0.1)
+    made.add("a", codes + 0.7, "random_weights")
+    assert made.judged().twins == []
+
+
 def test_yes_no_labels_are_compared_by_their_share_of_wrong_answers():
     codes = np.random.default_rng(2).integers(0, 2, (COUNT, 3))
     made = Made(codes)
