@@ -16,7 +16,7 @@ from probekit.errors import MachineError, ProbekitWarning, UserError, listed
 from probekit.findings.wording import WITHOUT_FEATURES
 from probekit.fits import contents_digest
 from probekit.plugins.sources import blamed
-from probekit.prepared import COPIES, is_constant, prepared
+from probekit.prepared import COPIES, is_constant, prepared, reduction_parameters
 from probekit.probes.metrics import PRIMARY
 from probekit.probes.model_scores import classes_of_output, number_of_output
 from probekit.probes.scoring import label_penalties, score_number, score_output, score_target
@@ -162,7 +162,9 @@ class Measurement:
             where += "" if one.control is None else f", {one.control} with seed {one.seed}"
             asked = [index for index, target in enumerate(self.question.targets) if one.asks(target)]
             make = functools.partial(prepared, one, features(number), self.question, memory)
+            begun = time.monotonic()
             made = self._attempt(where, make)
+            spent = None if one.learned is None else time.monotonic() - begun
             if made is None:
                 progress.skip(len(probes), len(probes) * work_of(one.wanted.width))
                 continue
@@ -185,7 +187,7 @@ class Measurement:
                     target = self.question.targets[index]
                     score = functools.partial(
                         self._score, (model, checkpoint), one, probe_name, matrix, reduction, probe_fitted, target,
-                        constant=constant,
+                        constant=constant, spent=spent,
                     )  # fmt: skip
                     result = self._attempt(f"{where}, probe {probe_name}, {_asked(target)}", score)
                     if result is not None:
@@ -287,6 +289,7 @@ class Measurement:
         target: Target,
         *,
         constant: bool,
+        spent: float | None,
     ) -> ProbeResult:
         """Score a fitted probe and keep it; what raises here leaves nothing of it behind."""
         logits = np.concatenate([fitted.logits(block) for block in features.blocks(rows_at_once(features))])
@@ -321,6 +324,9 @@ class Measurement:
             features_used=features.shape[1],
             features_constant=constant,
             vector=one.vector,
+            parameters=None if fitted.linear is None else fitted.linear.weights.size + fitted.linear.bias.size,
+            reduction_parameters=reduction_parameters(one, reduction),
+            reduction_seconds=spent,
             rows={split: len(part) for split, part in rows.items()},
             certificate=CertificateRecord(**vars(fitted.certificate)),
             fit=None if fitted.facts is None else FitRecord.model_validate(asdict(fitted.facts)),

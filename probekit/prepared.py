@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probekit.components import ArrayMatrix
+from probekit.components import ArrayMatrix, LinearMap
 from probekit.errors import InputError, Problem, listed
 from probekit.probes.standardise import rows_at_once
 from probekit.spec.splits import TRAIN
+from probekit.steps import MatMul, Take
 
 if TYPE_CHECKING:
     from probekit.components import FeatureMatrix, FittedReduction, FloatArray
@@ -49,6 +50,24 @@ def prepared(
             reduction = one.learned.fit(raw[question.places[TRAIN]])
             return ArrayMatrix(_reduced(one, reduction, raw, question)), reduction
     return (ArrayMatrix(np.asarray(stored)) if held else stored), None
+
+
+def reduction_parameters(one: FeatureSet, reduction: FittedReduction | None) -> int | None:
+    """Return how many numbers a reduction holds: indices, entries of matrices and biases; None where it does not tell.
+
+    Args:
+        one: whose program is counted.
+        reduction: what was fitted after it, if anything; one that keeps all features as they are holds nothing.
+    """
+    fixed = sum(step.indices.size for step in one.wanted.program if isinstance(step, Take))
+    fixed += sum(step.matrix.size for step in one.wanted.program if isinstance(step, MatMul))
+    if reduction is None:
+        return fixed
+    if not isinstance(reduction, LinearMap):
+        return None
+    weights, bias = reduction.weights, reduction.bias
+    kept = weights.shape[0] == weights.shape[1] and np.array_equal(weights, np.eye(len(weights))) and not bias.any()
+    return fixed + (0 if kept else weights.size + bias.size)
 
 
 def is_constant(matrix: FeatureMatrix) -> bool:

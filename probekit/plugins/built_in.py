@@ -11,8 +11,8 @@ CORE = "probekit-platform"
 
 FINDINGS = (
     "best_tap", "gain", "earliest_tap", "model_error", "monotonicity", "information", "losing", "dead_segment",
-    "auxiliary_head", "overfitting", "capacity", "selectivity", "random_weights", "path_end", "missed",
-    "unfit_features",
+    "fading_segment", "auxiliary_head", "overfitting", "capacity", "selectivity", "random_weights", "path_end",
+    "missed", "unfit_features", "projection_cost",
 )  # fmt: skip
 """The built-in findings, in the order in which those of one severity are told."""
 

@@ -36,7 +36,8 @@ class CsvReport(Report):
         tasks = list(dict.fromkeys(p.control for p in result.probes if p.control and is_control_task(p.control)))
         beside = control_cells(result.probes)
         identity = list(ProbeIdentity.model_fields)
-        numbers = ["penalty", "features_raw", "features_used", "seconds"]
+        numbers = ["penalty", "features_raw", "features_used", "parameters", "seconds"]
+        numbers += ["reduction_parameters", "reduction_seconds"]
         fit = ["grown", "end", "heads", "passes", "preconditioner", "device", "streamed", "reason"]
         header = [
             *identity,

@@ -76,7 +76,7 @@ def details(row: Row, evidence: Evidence, title: str, *, uneven: bool) -> Detail
     """
     probe, key = row.probe, key_of(row.probe)
     splits = list(probe.scores[probe.primary])
-    lines = [_fit(probe, usual=evidence.preconditioner)]
+    lines = [_fit(probe, usual=evidence.preconditioner), *_cost(probe)]
     steps = evidence.steps.get(key, [])
     lines += [_step(step, from_curve(step, steps)) for step in steps]
     told = evidence.information.get(key)
@@ -133,6 +133,14 @@ def _fit(probe: ProbeResult, usual: str | None) -> str:
         parts += [f"the {fit.end} λ of its path"] if fit.end else []
         parts += fit.notes
     return "; ".join(parts)
+
+
+def _cost(probe: ProbeResult) -> Iterator[str]:
+    """Say what a probe and the reduction before it hold, where the latter holds anything."""
+    if probe.reduction_parameters and probe.parameters is not None:
+        spent = probe.reduction_seconds
+        time = "" if spent is None else f", learned and applied in {spent:.1f} s"
+        yield f"Holds {probe.parameters:,} numbers; the reduction {probe.reduction_parameters:,}{time}"
 
 
 def _step(step: PairedRecord, origin: str) -> str:

@@ -196,6 +196,13 @@ class ProbeResult(ProbeIdentity):
     """Each of these features has one value in all rows."""
     vector: bool = False
     """The features are the values of a vector, as they are; see :func:`probekit.results.curves_of`."""
+    parameters: int | None = None
+    """Numbers that the probe holds, weights and biases; None where it is not linear."""
+    reduction_parameters: int | None = None
+    """Numbers that the reduction holds: indices of a subset, a projection's matrix; None where it does not tell."""
+    reduction_seconds: float | None = None
+    """Wall time of reading the features, fitting a learned reduction and applying it; None of another one, which runs
+    in the model's pass."""
     rows: dict[str, int]
     certificate: CertificateRecord
     fit: FitRecord | None = None

@@ -43,6 +43,48 @@ def test_a_segment_of_vectors_is_told_once_and_of_no_reduction(make, network, pr
     assert one.sentence.startswith("Dead segment for digit, fc_1 to fc_5")
 
 
+def test_what_leads_only_into_a_segment_is_told(make, probe, told, only):
+    errors = {"input": 0.4, "fc_1": 0.5, "fc_2": 0.7, "fc_3": 0.9, "fc_4": 0.9, "fc_5": 0.3}
+    taps = list(errors)
+    information = [told(tap, "no") for tap in ("fc_3", "fc_4")]
+    edges = [*pairwise(taps), ("input", "fc_5")]
+    probes = [probe(tap, error) for tap, error in errors.items()]
+    one = only(make(probes, edges=edges, inputs=["input"], information=information))
+    assert one.taps == ["fc_3", "fc_4"]
+    assert one.evidence["leading"] == ["fc_1", "fc_2"]
+    assert one.sentence.endswith(
+        "It is passed by along input → fc_5. What can be read at fc_1 and fc_2 leads only into it."
+    )
+    beside = only(make(probes, edges=[*edges, ("fc_1", "fc_5")], inputs=["input"], information=information))
+    assert beside.evidence["leading"] == ["fc_2"]
+    assert sorted(beside.evidence["skips"]) == [["fc_1", "fc_5"], ["input", "fc_5"]]
+
+
+def test_a_tap_of_which_nothing_is_known_does_not_cut_a_segment(make, probe, told, only):
+    # One fit missed its certificate; one error is better than chance by its own interval, and by nothing else.
+    errors = {"input": 0.4, "fc_1": 0.9, "fc_2": 0.5, "fc_3": 0.9, "fc_4": 0.86, "fc_5": 0.9, "fc_6": 0.1}
+    missed = {"fc_2": "missed"}
+    probes = [probe(tap, error, status=missed.get(tap, "proven")) for tap, error in errors.items()]
+    information = [*(told(tap, "no") for tap in ("fc_1", "fc_3", "fc_5")), told("fc_4", "cannot_tell")]
+    edges = [*pairwise(errors), ("input", "fc_6")]
+    one = only(make(probes, edges=edges, inputs=["input"], information=information))
+    assert one.taps == ["fc_1", "fc_3", "fc_5"]
+    assert one.evidence["between"] == ["fc_2", "fc_4"]
+    assert one.evidence["skips"] == [["input", "fc_6"]]
+    assert one.evidence["later"]["tap"] == "fc_6"
+
+
+def test_a_tap_of_which_nothing_is_known_is_no_segment_and_ends_none(make, probe, told, finding):
+    errors = {"input": 0.4, "fc_1": 0.86, "fc_2": 0.9, "fc_3": 0.86, "fc_4": 0.1}
+    probes = [probe(tap, error) for tap, error in errors.items()]
+    information = [told(tap, "cannot_tell") for tap in ("fc_1", "fc_3")]
+    edges = [*pairwise(errors), ("input", "fc_4")]
+    (one,) = finding(make(probes, edges=edges, inputs=["input"], information=information))
+    assert (one.taps, one.evidence["between"], one.evidence["leading"]) == (["fc_2"], [], ["fc_1"])
+    alive = [*information, told("fc_2", "yes")]
+    assert finding(make(probes, edges=edges, inputs=["input"], information=alive)) == []
+
+
 def test_an_error_at_chance_alone_is_a_notice(make, network, told, only):
     one = only(make(network(), edges=[*CHAIN, SKIP]))
     assert (one.severity, set(one.evidence["reasons"].values())) == ("notice", {"error"})
