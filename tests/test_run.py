@@ -30,7 +30,8 @@ from probekit.workers import FitWorkers
 QUICK = ("taps=[image, relu_1, linear, logits]", "reductions=null", "probe={kind: linear, penalty: [0.1, 0.01]}")
 PROBE_FIELDS = (
     "model checkpoint tap reduction factor probe control seed task scores primary error intervals by_label "
-    "mistakes penalty features_raw features_used features_constant rows certificate fit seconds"
+    "mistakes penalty features_raw features_used features_constant vector parameters reduction_parameters "
+    "reduction_seconds rows certificate fit seconds"
 ).split()
 
 

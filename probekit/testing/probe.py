@@ -35,10 +35,11 @@ class _Streamed:
         """Return copies of those rows."""
         return self._array[rows].copy()
 
-    def blocks(self, rows_at_once: int = 8192) -> Iterator[FloatArray]:
-        """Give copies of all rows in order."""
-        for start in range(0, len(self._array), rows_at_once):
-            yield self._array[start : start + rows_at_once].copy()
+    def blocks(self, rows_at_once: int = 8192, rows: IntArray | None = None) -> Iterator[FloatArray]:
+        """Give copies of all rows, or of some, in order."""
+        array = self._array if rows is None else self._array[rows]
+        for start in range(0, len(array), rows_at_once):
+            yield array[start : start + rows_at_once].copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return all rows."""

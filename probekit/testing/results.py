@@ -54,7 +54,8 @@ def example_result(name: str = "") -> RunResult:
         graph=GraphRecord(taps=[_tap(name, tap, depth) for depth, tap in enumerate(taps)], edges=edges),
         comparisons=[
             PairedRecord(
-                **same, control=None, seed=0, before=before, after=after, metric="error", difference=-0.2,
+                **same, control=None, seed=0, before=before, before_reduction="pool", after=after, metric="error",
+                difference=-0.2,
                 interval=_interval(-0.3, -0.1), test="mcnemar_exact", p=0.01, p_adjusted=0.03, only_before_wrong=3,
                 only_after_wrong=1, n=10,
             )

@@ -170,7 +170,7 @@ def test_templates_trust_drawings_and_their_own_constants_alone():
         trusted |= set(re.findall(r"([^\s{}]+(?: class=\"\w+\"')?)\s*\|\s*safe", source))
     assert trusted == {
         "chart", "drawing.details", "drawing.svg", "figures.depth[head.number]", "figures.near[head.number][1]",
-        "policy", "script", '"<br>"', "' class=\"best\"'", "' class=\"l\"'", "' class=\"tall\"'",
+        "policy", "script", '"<br>"', "' class=\"best\"'", "' class=\"l\"'", "' class=\"steps\"'", "' class=\"tall\"'",
     }  # fmt: skip
 
 
