@@ -251,23 +251,6 @@ def test_a_file_name_that_is_no_text_is_shown(main, tmp_path):
 # --- validate ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_specs_of_this_repository_are_valid_without_data_and_variables(tmp_path):
-    specs = sorted(str(path) for path in (ROOT / "specs").glob("*.yaml"))
-    unset = {"HOME": str(tmp_path)}
-    for name in ("IMAGENET", "RESNET50", "FASHION_MNIST", "MAGIKA_DATA"):
-        assert name not in os.environ, "the tests need this variable unset"
-    done = probekit("validate", *specs, cwd=tmp_path, **unset)
-    assert done.returncode == 0
-    assert done.stdout == f"{len(specs)} specs are valid\n"
-    told = done.stderr.splitlines()
-    factories = ["efficientnet_lite0_emoji", "fashion_convnet_controls", "fashion_convnet_torch"]
-    for name, line in zip(factories, told[:-1], strict=True):
-        assert line.startswith("warning PK-M47 ")
-        assert f"{name}.yaml:" in line
-    assert told[-1].startswith("warning PK-Y33 ")
-    assert "${IMAGENET}" in told[-1]
-
-
 def test_what_is_only_warned_of_is_refused_by_a_run(main, tmp_path):
     (tmp_path / "s.yaml").write_text(SPEC.replace(str(DIGITS), "${PK_TEST_UNSET}/a.onnx"))
     assert main("validate", str(tmp_path / "s.yaml"))[0] == 0
