@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -253,26 +252,6 @@ def test_a_file_name_that_is_no_text_is_shown(main, tmp_path):
 
 
 # --- validate ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_specs_of_this_repository_are_valid_without_data_and_variables(tmp_path):
-    # One of them names a kind of a plugin.
-    absent = [] if find_spec("probekit_openvino") else [ROOT / "specs" / "fashion_three_runtimes.yaml"]
-    specs = sorted(str(path) for path in (ROOT / "specs").glob("*.yaml") if path not in absent)
-    unset = {"HOME": str(tmp_path)}
-    for name in ("IMAGENET", "RESNET50", "FASHION_MNIST", "MAGIKA_DATA"):
-        assert name not in os.environ, "the tests need this variable unset"
-    done = probekit("validate", *specs, cwd=tmp_path, **unset)
-    assert done.returncode == 0
-    assert done.stdout == f"{len(specs)} specs are valid\n"
-    told = done.stderr.splitlines()
-    factories = ["efficientnet_lite0_emoji", "fashion_convnet_controls", "fashion_convnet_torch"]
-    factories += [] if absent else ["fashion_three_runtimes"]
-    for name, line in zip(factories, told[:-1], strict=True):
-        assert line.startswith("warning PK-M47 ")
-        assert f"{name}.yaml:" in line
-    assert told[-1].startswith("warning PK-Y33 ")
-    assert "${IMAGENET}" in told[-1]
 
 
 def test_what_is_only_warned_of_is_refused_by_a_run(main, tmp_path):
