@@ -16,7 +16,7 @@ validation set of 10,000; the example itself 5,000); no epoch is chosen by their
 Writes ``initial.safetensors`` and ``trained.safetensors`` (6.7 MB each) into ``specs/data/mnist_convnet`` (or
 ``--out``). The same seed and number of threads give the same weights.
 
-TIMES
+Takes 11 minutes of one core, and a minute more for the errors that it prints after each epoch.
 """
 
 from __future__ import annotations

@@ -82,6 +82,7 @@ def test_the_untrained_network_is_the_first_moment(specs):
         )
 
 
+@pytest.mark.slow
 def test_the_script_keeps_four_moments(specs, need, tmp_path):
     need(FASHION.is_dir(), "apt-get install dataset-fashion-mnist")
     script = specs / "models" / "small_inception.py"

@@ -72,6 +72,7 @@ def test_the_patterns_choose_the_sums_of_every_block(specs, stages):
     assert labels[1:] == [f"stage{n}_add{i}" for n, (blocks, _) in stages.items() for i in range(1, blocks + 1)]
 
 
+@pytest.mark.slow
 def test_vgg16_is_probed_at_every_relu_and_pooling(specs, made, tmp_path):
     result = outcome(specs, "vgg16", made, tmp_path, "model.weights=null", *SMALL)
     width = {one.tap: one.features_used for one in result.probes}
