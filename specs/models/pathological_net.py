@@ -13,17 +13,21 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 DATA = Path(__file__).resolve().parent.parent / "data"
 FETCH = "python specs/models/mnist_idx.py"
 PIXELS, CLASSES = 28 * 28, 10
 TRAIN_ROWS = 50_000
-GAIN = 1.6
+BATCH = 128
+GAIN, STEP_SIZE = 1.6, 0.01
 
 Skip = Literal["none", "half", "every"]
 Rows = tuple[torch.Tensor, torch.Tensor]
@@ -89,20 +93,46 @@ def read_rows(folder: Path) -> Rows:
     return torch.from_numpy(images.astype(np.float32)[:, None] / 255), torch.from_numpy(labels.astype(np.int64))
 
 
+def train(model: nn.Module, rows: Rows, step_size: float, minibatches: list[int]) -> Iterator[tuple[int, float]]:
+    """Fit ``model`` to rows by plain SGD, in random batches of 128 drawn by torch's own generator.
+
+    Args:
+        model: is changed.
+        rows: images and classes.
+        step_size: the learning rate.
+        minibatches: after how many of them there is something to see, in rising order.
+
+    Yields:
+        the number of minibatches and the loss of the last one.
+    """
+    images, labels = rows
+    optimizer = torch.optim.SGD(model.parameters(), lr=step_size)
+    batches: Iterator[torch.Tensor] = iter(())
+    for number in range(1, minibatches[-1] + 1):
+        batch = next(batches, None)
+        if batch is None:  # a new epoch; the last, smaller batch is left out
+            batches = iter(torch.randperm(len(images)).split(BATCH)[:-1])
+            batch = next(batches)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
+        loss.backward()
+        optimizer.step()
+        if number in minibatches:
+            yield number, float(loss.detach())
+
+
 def main() -> None:
     """Train, and write the weights after some minibatches."""
     parser = argparse.ArgumentParser(description="Train the paper's pathologically deep network on MNIST.")
     parser.add_argument("--data", type=Path, default=DATA / "mnist", help="folder of the IDX files")
     parser.add_argument("--out", type=Path, default=DATA / "pathological_net")
     parser.add_argument("--depth", type=int, default=128)
-    parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--skip", choices=["none", "half", "every"], default="half")
     parser.add_argument("--gain", type=float, default=GAIN)
-    parser.add_argument("--step-size", type=float, default=0.01)
+    parser.add_argument("--step-size", type=float, default=STEP_SIZE)
     parser.add_argument("--minibatches", default="500,2000", help="after how many the weights are kept")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    kept = sorted(int(number) for number in args.minibatches.split(","))
     if not (args.data / "train-images-idx3-ubyte").is_file():
         sys.exit(f"{args.data} has no MNIST; type: {FETCH}")
 
@@ -110,26 +140,17 @@ def main() -> None:
 
     torch.set_num_threads(1)  # so that the same seed gives the same weights
     torch.manual_seed(args.seed)
-    model = DeepNet(args.depth, args.width, args.skip, args.gain)
+    model = DeepNet(depth=args.depth, skip=args.skip, gain=args.gain)
     images, labels = read_rows(args.data)
-    optimizer = torch.optim.SGD(model.parameters(), lr=args.step_size)
     args.out.mkdir(parents=True, exist_ok=True)
-    start, batches = time.perf_counter(), iter(())
-    for step in range(1, kept[-1] + 1):
-        batch = next(batches, None)
-        if batch is None:  # a new epoch; the last, smaller batch of the one before is left out
-            batches = iter(torch.randperm(TRAIN_ROWS).split(128)[:-1])
-            batch = next(batches)
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
-        loss.backward()
-        optimizer.step()
-        if step in kept:
-            with torch.no_grad():
-                wrong = (model(images[TRAIN_ROWS:]).argmax(1) != labels[TRAIN_ROWS:]).double().mean()
-            (args.out / f"step_{step}.safetensors").write_bytes(save(model.state_dict()))
-            seconds = time.perf_counter() - start
-            print(f"minibatch {step}: loss {loss:.3f}, error on valid {wrong:.4f}  ({seconds:.0f} s)", flush=True)
+    start = time.perf_counter()
+    rows = images[:TRAIN_ROWS], labels[:TRAIN_ROWS]
+    for number, loss in train(model, rows, args.step_size, sorted(map(int, args.minibatches.split(",")))):
+        with torch.no_grad():
+            wrong = (model(images[TRAIN_ROWS:]).argmax(1) != labels[TRAIN_ROWS:]).double().mean()
+        (args.out / f"step_{number}.safetensors").write_bytes(save(model.state_dict()))
+        seconds = time.perf_counter() - start
+        print(f"minibatch {number}: loss {loss:.3f}, error on valid {wrong:.4f}  ({seconds:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 MOMENTS = (0, 50, 400)
-"""Minibatches after which the network is kept, beside the last one."""
+"""Numbers of minibatches after which the network is kept, beside the last one."""
 
 
 class ConvBlock(nn.Sequential):
@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rows", type=int, default=TRAIN_ROWS, help="training images, the first ones")
+    parser.add_argument("--moments", type=int, nargs="+", default=MOMENTS, help="numbers of minibatches")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "small_inception", help="folder")
     args = parser.parse_args()
@@ -136,7 +137,7 @@ def main() -> None:
     model.train()
     for _ in range(args.epochs):
         for batch in torch.randperm(len(images), generator=generator).split(128):
-            if step in MOMENTS:
+            if step in args.moments:
                 keep(model, step, args.out)
             optimizer.zero_grad()
             heads = model(images[batch])

@@ -61,6 +61,16 @@ def test_names_of_classes_are_only_text(make, probe):
     assert text_of(page).count("<img src=x onerror=alert(1)>\\u202e\\u0000") == 3
 
 
+def test_what_a_reduction_holds_is_told_where_it_holds_anything(make, probe):
+    drawn = probe("a", 0.1, parameters=650, reduction_parameters=40_960)
+    learned = drawn.model_copy(update={"reduction_seconds": 1.25})
+    assert "Holds 650 numbers; the reduction 40,960." in text_of(HtmlReport().render(make([drawn])))
+    text = text_of(HtmlReport().render(make([learned])))
+    assert "Holds 650 numbers; the reduction 40,960, learned and applied in 1.2 s." in text
+    pooled = probe("a", 0.1, parameters=650, reduction_parameters=0)
+    assert "Holds" not in text_of(HtmlReport().render(make([pooled])))
+
+
 def test_labels_are_shown_with_their_intervals_unless_they_are_too_many(make, tags):
     probe = tags("conv", {"speech": 0.123, "music": 0.345})
     by_label = {

@@ -72,7 +72,7 @@ def test_the_unused_half_is_found_and_its_skip_named(trained, run, seed):
 
 
 HEALTHY = {
-    "a sum at every layer": (("--skip", "every"), at((*FIRST, *SECOND), "sum"), ("skip: every",)),
+    "a sum at every layer": (("--skip", "every", "--gain", 0.1), at((*FIRST, *SECOND), "sum"), ("skip: every",)),
     "the same skip over few layers": (("--depth", 16), at(range(16)), ("depth: 16",)),
     "the same skip and weights that keep the signal": (("--gain", 1), at((*FIRST, *SECOND)), ()),
 }
@@ -118,7 +118,7 @@ def test_figure_6_at_its_real_size(trained, run):
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_healthy_network_of_the_same_size_has_none(trained, run, seed):
-    folder = trained("--seed", seed, "--skip", "every", "--minibatches", "500")
+    folder = trained("--seed", seed, "--skip", "every", "--gain", 0.1, "--minibatches", 500)
     limit = "splits.limit={train: 10000, valid: 2000}"
     taps = "taps=[{match: image, as: image}, {match: tanh.0, as: layer_1}, {op: Identity, as: 'sum_{i}'}]"
     assert segments(run(folder, limit, taps, "model.arguments={skip: every}")) == []
