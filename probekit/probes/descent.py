@@ -209,17 +209,16 @@ def _newton_like(heads: Heads) -> Tensor:
         return heads.metric(heads.gradient)
     S, Y = heads.S[:, :used].flatten(2), heads.Y[:, :used].flatten(2)
     g = heads.gradient.flatten(1).unsqueeze(2)
-    order = torch.tensor(heads.order)
-    back = torch.argsort(order)
-    R = heads.SY[:, order][:, :, order].triu()
+    since = heads.order[0]  # the oldest pair; those after it follow in turn
+    R = heads.SY[:, :used, :used].roll((-since, -since), (1, 2)).triu_()
     D = R.diagonal(dim1=1, dim2=2).unsqueeze(2).clone()
     R.diagonal(dim1=1, dim2=2).add_((D == 0).squeeze(2))  # a pair that is none
-    alpha = torch.linalg.solve_triangular(R, (S @ g).cpu().double()[:, order], upper=True)
-    q = g - Y.mT @ like(alpha[:, back], g)
-    r = _scale(heads) * heads.metric(q.view_as(heads.gradient)).flatten(1).unsqueeze(2)
-    right = D * alpha - (Y @ r).cpu().double()[:, order]
+    alpha = torch.linalg.solve_triangular(R, (S @ g).cpu().double().roll(-since, 1), upper=True)
+    q = torch.baddbmm(g, Y.mT, like(alpha.roll(since, 1), g), alpha=-1)
+    r = heads.metric(q.view_as(heads.gradient)).flatten(1).unsqueeze(2).mul_(_scale(heads))
+    right = D * alpha - (Y @ r).cpu().double().roll(-since, 1)
     rest = torch.linalg.solve_triangular(R.mT, right, upper=False)
-    r = r + S.mT @ like(rest[:, back], g)
+    r = torch.baddbmm(r, S.mT, like(rest.roll(since, 1), g))
     product: Tensor = r.view_as(heads.gradient)
     return product
 

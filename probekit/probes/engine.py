@@ -27,6 +27,8 @@ from probekit.probes.stack import LONGEST_HISTORY, Heads, Start
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
     from probekit.probes.axes import Axes
     from probekit.probes.design import Design
     from probekit.probes.head import Head
@@ -139,9 +141,10 @@ class _Fit:
         before = 0.0
         stuck = [torch.zeros(len(heads), dtype=torch.bool) for heads in groups]
         while True:
-            self._count(descent, before)
+            bounds = [heads.bound() for heads in descent.groups]
+            self._count(descent, before, bounds)
             before = descent.passes
-            ends = self.looks.ends(descent.groups, stuck, max_passes, rough)
+            ends = self.looks.ends(descent.groups, bounds, stuck, max_passes, rough)
             if rough or self.looks.worth_a_proof(ends):
                 self._settle(descent, ends, parked if rough else None)
             if rough and not is_faster_rough(self.axes.X, sum(len(heads) * heads.columns for heads in descent.groups)):
@@ -150,12 +153,11 @@ class _Fit:
                 return parked
             stuck = descent.step()
 
-    def _count(self, descent: Descent, before: float) -> None:
-        """Add the passes since ``before`` to the heads that took part, and tell."""
+    def _count(self, descent: Descent, before: float, bounds: Sequence[Tensor]) -> None:
+        """Add the passes since ``before`` to the heads that took part, and tell how far their bounds are."""
         worst = 0.0
-        for heads in descent.groups:
-            bounds = heads.bound()
-            for number, bound in zip(heads.number.tolist(), bounds.tolist(), strict=True):
+        for heads, their in zip(descent.groups, bounds, strict=True):
+            for number, bound in zip(heads.number.tolist(), their.tolist(), strict=True):
                 head = self.heads[number]
                 head.passes += descent.passes - before
                 worst = max(worst, bound / self.looks.chance[number])

@@ -65,17 +65,20 @@ class Looks:
         self.chance = [head.answers.chance() for head in heads]
         """Each head's mean loss without weights, in nats."""
 
-    def ends(self, groups: Sequence[Heads], stuck: Sequence[Tensor], max_passes: int, rough: bool) -> list[Ends]:
+    def ends(
+        self, groups: Sequence[Heads], bounds: Sequence[Tensor], stuck: Sequence[Tensor], max_passes: int, rough: bool
+    ) -> list[Ends]:
         """Return which heads of each group are to be looked at.
 
         Args:
             groups: of heads that are iterated.
+            bounds: of each, as :meth:`Heads.bound` gives them.
             stuck: which of each could not get lower.
             max_passes: of this descent, for heads that Newton's method can finish.
             rough: whether products are of bfloat16.
         """
         found = []
-        for heads, still in zip(groups, stuck, strict=True):
+        for heads, plain, still in zip(groups, bounds, stuck, strict=True):
             numbers = heads.number.tolist()
             now = heads.objective.tolist()
             near = [self._near(n, objective, rough) for n, objective in zip(numbers, now, strict=True)]
@@ -85,9 +88,8 @@ class Looks:
                 for n in numbers
             ]
             spent = torch.tensor([self._heads[n].passes >= limit for n, limit in zip(numbers, most, strict=True)])
-            plain = bound = heads.bound()
-            last = still | spent | ~bound.isfinite()
-            bound, steps = (bound, None) if rough else self._refined(heads, bound, goal, last)
+            last = still | spent | ~plain.isfinite()
+            bound, steps = (plain, None) if rough else self._refined(heads, plain, goal, last)
             found.append(Ends((bound <= goal) | last, last, still | spent, plain, bound, steps))
         return found
 

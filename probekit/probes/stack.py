@@ -238,9 +238,9 @@ class Heads:
         torch.mul(change, pair, out=self.Y[:, place])
         self.order.append(place)
         used = len(self.order)
-        S, Y = self.S[:, :used].flatten(2), self.Y[:, :used].flatten(2)
-        self.SY[:, :used, place] = (S @ Y[:, place].unsqueeze(2)).squeeze(2).cpu().double()
-        self.SY[:, place, :used] = (Y @ S[:, place].unsqueeze(2)).squeeze(2).cpu().double()
+        # Of a step and a later change of the gradient alone: the other half is not used.
+        S, newest = self.S[:, :used].flatten(2), self.Y[:, place].flatten(1).unsqueeze(2)
+        self.SY[:, :used, place] = (S @ newest).squeeze(2).cpu().double()
         self.gradient = gradient
 
     def penalty_terms(self, W: Tensor) -> Tensor:
