@@ -3,7 +3,13 @@
     python specs/models/mnist_idx.py            # fetches MNIST into specs/data/mnist
     python specs/models/pathological_net.py
 
-TEXT
+The paper gives 128 layers of 128 units, MNIST, SGD and the skip from the image to the second half. The rest is ours:
+tanh, weights of deviation 1.5 / √inputs, biases of 0, a step of 0.01 without momentum, batches of 128 of the first 50,000
+training images, without an epoch's last, smaller one. So large weights scramble the image over 64 layers, while those
+after the skip learn; with a gain of 1 the whole network is of use, with 5/3 little is learned.
+
+Writes ``step_500.safetensors`` and ``step_2000.safetensors`` (9 MB each) into ``specs/data/pathological_net`` (or
+``--out``), in a minute and a half of one core. The same seed gives the same weights.
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ FETCH = "python specs/models/mnist_idx.py"
 PIXELS, CLASSES = 28 * 28, 10
 TRAIN_ROWS = 50_000
 BATCH = 128
-GAIN, STEP_SIZE = 1.6, 0.01
+GAIN, STEP_SIZE = 1.5, 0.01
 
 Skip = Literal["none", "half", "every"]
 Rows = tuple[torch.Tensor, torch.Tensor]
