@@ -110,7 +110,7 @@ def test_figure_6_at_its_real_size(trained, run):
     error = {(one.checkpoint, one.tap): one.error["test"] for one in result.probes}
     second = [error["2000", f"layer_{number}"] for number in range(HALF + 1, 2 * HALF + 1)]
     assert max(second) < 0.4
-    assert error["2000", f"layer_{HALF}"] > 0.8
+    assert error["2000", f"layer_{HALF}"] > 0.6
     assert sum(b > a + 0.05 for a, b in pairwise(second)) == 0
 
 
