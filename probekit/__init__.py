@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probekit import steps
+    from probekit.backends.differences import relative_difference
+    from probekit.backends.digests import content_digest
     from probekit.backends.layouts import propagate_layouts
     from probekit.components import (
         ArrayMatrix,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         Dataset,
         DoesNotApplyError,
         Examples,
+        Executor,
         FeatureMatrix,
         FitContext,
         FittedProbe,
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
         absent_file,
         nearest,
         printable,
+        reading_file,
     )
     from probekit.hookspecs import API_VERSION, hookimpl
     from probekit.plugins import Plugins
@@ -62,16 +66,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "backends.differences": ["relative_difference"],
+    "backends.digests": ["content_digest"],
     "backends.layouts": ["propagate_layouts"],
     "components": [
-        "ArrayMatrix", "Backend", "Certificate", "Control", "Dataset", "DoesNotApplyError", "Examples", "FeatureMatrix",
-        "FitContext", "FittedProbe", "FittedReduction", "Graph", "LabelControl", "LabelFactor", "Labels",
-        "LearnedReduction", "LinearMap", "ModelControl", "ModelInput", "Probe", "Reduction", "Report", "Tap", "Target",
-        "Wanted",
+        "ArrayMatrix", "Backend", "Certificate", "Control", "Dataset", "DoesNotApplyError", "Examples", "Executor",
+        "FeatureMatrix", "FitContext", "FittedProbe", "FittedReduction", "Graph", "LabelControl", "LabelFactor",
+        "Labels", "LearnedReduction", "LinearMap", "ModelControl", "ModelInput", "Probe", "Reduction", "Report", "Tap",
+        "Target", "Wanted",
     ],
     "errors": [
         "InputError", "MachineError", "Problem", "ProbekitWarning", "SpecError", "UserError", "absent_file", "nearest",
-        "printable",
+        "printable", "reading_file",
     ],
     "hookspecs": ["API_VERSION", "hookimpl"],
     "plugins": ["Plugins"],
@@ -95,6 +101,7 @@ __all__ = [
     "Dataset",
     "DoesNotApplyError",
     "Examples",
+    "Executor",
     "FeatureMatrix",
     "FindingRecord",
     "FitContext",
@@ -130,6 +137,7 @@ __all__ = [
     "UserError",
     "Wanted",
     "absent_file",
+    "content_digest",
     "hookimpl",
     "load_predictions",
     "load_probe",
@@ -138,6 +146,8 @@ __all__ = [
     "nearest",
     "printable",
     "propagate_layouts",
+    "reading_file",
+    "relative_difference",
     "run_spec",
     "runtime_option",
     "steps",

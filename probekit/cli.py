@@ -21,7 +21,7 @@ from probekit.cli_compare import compare
 from probekit.cli_export import export
 from probekit.cli_new_plugin import new_plugin
 from probekit.cli_parity import parity
-from probekit.cli_plugins import no_plugin, plugins
+from probekit.cli_plugins import plugins, with_plugins
 from probekit.cli_report import report
 from probekit.errors import EXIT_CODES, InputError, MachineError, Problem, SpecError, UserError, nearest
 from probekit.terminal import progress, say, stopping_after_range, terminal_size
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from probekit.components import Tap
+    from probekit.plugins import Plugins
 
 _EXITS = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -87,7 +88,7 @@ _trust = click.option(
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/NAME]")
 @_settings
 @_trust
-@no_plugin
+@with_plugins
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for another run that extracts from the same model.")
 @click.option("--in-process", is_flag=True, help="Extract and fit in this process, not in others.")
@@ -100,7 +101,7 @@ def run(
     output: Path | None,
     settings: tuple[str, ...],
     trust_code: bool,
-    without: tuple[str, ...],
+    plugins: Plugins,
     quiet: bool,
     no_wait: bool,
     in_process: bool,
@@ -118,12 +119,10 @@ def run(
       probekit run specs/digits.yaml
       probekit run spec.yaml -o runs/seed1 --set splits.seed=1
     """
-    from probekit.plugins import Plugins
     from probekit.results import FAILED
     from probekit.run import Console, run_spec
     from probekit.spec import load_spec
 
-    plugins = Plugins(without=without)
     loaded = load_spec(spec, plugins, settings, trust_code=trust_code)
     directory = output if output is not None else Path("runs") / loaded.spec.name
     width, colour = terminal_size()
@@ -146,18 +145,17 @@ def run(
 @_spec_argument
 @_settings
 @_trust
-@no_plugin
+@with_plugins
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def plan(spec: str, settings: tuple[str, ...], trust_code: bool, without: tuple[str, ...], as_json: bool) -> None:
+def plan(spec: str, settings: tuple[str, ...], trust_code: bool, plugins: Plugins, as_json: bool) -> None:
     """Say what a run would do: what the store holds, what is stale and why, what the rest costs.
 
     A few rows are run through the model to see shapes and speed; nothing is kept.
     """
     from probekit.planning import make_plan, plan_lines
-    from probekit.plugins import Plugins
     from probekit.spec import load_spec
 
-    loaded = load_spec(spec, Plugins(without=without), settings, trust_code=trust_code)
+    loaded = load_spec(spec, plugins, settings, trust_code=trust_code)
     try:
         made = make_plan(loaded.spec)
     except UserError as error:
@@ -174,14 +172,14 @@ def plan(spec: str, settings: tuple[str, ...], trust_code: bool, without: tuple[
 @click.option("--match", "pattern", default="*", show_default=True, help="Only names that this pattern matches.")
 @_settings
 @_trust
-@no_plugin
+@with_plugins
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def taps(
     model: str,
     pattern: str,
     settings: tuple[str, ...],
     trust_code: bool,
-    without: tuple[str, ...],
+    plugins: Plugins,
     as_json: bool,
 ) -> None:
     """List what can be tapped in MODEL, an .onnx file or a spec, and what cannot, with the reason.
@@ -192,9 +190,8 @@ def taps(
       probekit taps specs/fashion_convnet_torch.yaml --trust-code
     """
     from probekit.listing import list_taps, tap_lines
-    from probekit.plugins import Plugins
 
-    found = list_taps(model, Plugins(without=without), settings, trust_code=trust_code)
+    found = list_taps(model, plugins, settings, trust_code=trust_code)
     chosen: dict[str, Sequence[Tap]] = {
         name: [t for t in some if _matches(pattern, t.name)] for name, some in found.items()
     }
@@ -215,23 +212,21 @@ def taps(
 @click.argument("specs", nargs=-1, required=True, type=click.Path())
 @_settings
 @_trust
-@no_plugin
+@with_plugins
 @click.option("--output-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def validate(
     specs: tuple[str, ...],
     settings: tuple[str, ...],
     trust_code: bool,
-    without: tuple[str, ...],
+    plugins: Plugins,
     output_format: str,
 ) -> None:
     """Say everything that is wrong with SPECS. No model is loaded and no data is read.
 
     An unset ${VARIABLE} and code that is not trusted are warnings here; run refuses them.
     """
-    from probekit.plugins import Plugins
     from probekit.spec.load import SOFT, check_spec, refusal
 
-    plugins = Plugins(without=without)
     problems: list[Problem] = []
     codes = {0}
     for spec in specs:
@@ -259,13 +254,11 @@ def validate(
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), help="File to write instead of printing.")
 @click.option("--table", is_flag=True, help="A Markdown table of all keys and defaults instead of the JSON Schema.")
-@no_plugin
-def schema(out: Path | None, table: bool, without: tuple[str, ...]) -> None:
+@with_plugins
+def schema(out: Path | None, table: bool, plugins: Plugins) -> None:
     """Print the JSON Schema of a spec, with the kinds of all installed plugins."""
-    from probekit.plugins import Plugins
     from probekit.spec.reference import json_schema, reference
 
-    plugins = Plugins(without=without)
     text = reference(plugins) if table else json.dumps(json_schema(plugins), indent=1) + "\n"
     if out is None:
         click.echo(text, nl=False)

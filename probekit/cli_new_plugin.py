@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-KINDS = ("backend", "dataset", "factor", "reduction", "probe", "control", "report", "finding", "listener")
+KINDS = ("backend", "dataset", "factor", "reduction", "probe", "control", "report", "executor", "finding", "listener")
 """What a plugin can bring, as entry points spell it."""
 
 

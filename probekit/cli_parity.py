@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from probekit.cli_plugins import no_plugin
+from probekit.cli_plugins import with_plugins
+
+if TYPE_CHECKING:
+    from probekit.plugins import Plugins
 
 FORMATS = ("terminal", "md", "json")
 
@@ -26,7 +30,7 @@ FORMATS = ("terminal", "md", "json")
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the spec, of both where two are."
 )
 @click.option("--trust-code", is_flag=True, help="Run code that a spec names (torch factories, .pt2 programs).")
-@no_plugin
+@with_plugins
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def parity(
@@ -39,7 +43,7 @@ def parity(
     tolerance: float,
     settings: tuple[str, ...],
     trust_code: bool,
-    without: tuple[str, ...],
+    plugins: Plugins,
     form: str,
     quiet: bool,
 ) -> None:
@@ -59,11 +63,9 @@ def parity(
     """
     from probekit.parity.check import check_parity
     from probekit.parity.sides import choose_sides
-    from probekit.plugins import Plugins
     from probekit.spec import load_spec
     from probekit.terminal import progress, show, terminal_size
 
-    plugins = Plugins(without=without)
     files = [spec_a, *([spec_b] if spec_b is not None else [])]
     loaded = [load_spec(file, plugins, settings, trust_code=trust_code) for file in files]
     with progress(quiet=quiet) as tell:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def nearest(name: str, choices: Iterable[str], label: str = "valid") -> str:
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     if close:
         return f"did you mean {lower[close[0]]!r}?"
-    shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    shown = ", ".join(known[:24]) + (f" and {len(known) - 24} more" if len(known) > 24 else "")
     return f"{label}: {shown}" if known else f"{label}: none"
 
 
@@ -141,8 +144,42 @@ def absent_file(path: Path, field: str = "", suffix: str = "", more: str = "") -
         suffix: only files that end so are named.
         more: what else was looked for, after the path.
     """
-    names = [entry.name for entry in path.parent.glob(f"*{suffix}")] if path.parent.is_dir() else []
+    there = path.parent.glob(f"*{suffix}") if path.parent.is_dir() else []
+    names = [entry.name for entry in there if entry.name != path.name]  # a folder may have that very name
     return Problem("PK-M01", f"no file {str(path)!r}{more}", nearest(path.name, names, "there"), field)
+
+
+@contextmanager
+def reading_file(path: str | Path, field: str = "model.path") -> Iterator[Path]:
+    """Refuse a model's file that is not there, or on which what reads it raises::
+
+        with reading_file(self.path) as file:
+            return np.load(file)
+
+    A :class:`UserError` and what says that memory is short go out as they are.
+
+    Args:
+        path: the file.
+        field: the spec's field that names it.
+
+    Yields:
+        the path.
+
+    Raises:
+        InputError: ``PK-M01``, it is not there, with the nearest name in its folder; ``PK-M02``, it cannot be read:
+            what was raised, on one line.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(absent_file(file, field))
+    try:
+        yield file
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        what = f"{str(path)!r} cannot be read: {text}"
+        raise InputError(Problem("PK-M02", what, "export or copy it again", field)) from error
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:
@@ -182,6 +219,34 @@ def printable(text: str) -> str:
     'a\\\\x1b[31m'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def clean(text: str) -> str:
+    """Return text in which control characters and direction overrides are shown, not obeyed.
+
+    Unlike :func:`printable` it leaves what a reader needs to see, such as joined emoji.
+
+    >>> clean("a\\u202eb")
+    'a\\\\u202eb'
+    """
+    return _UNSAFE.sub(_escaped, text)
+
+
+def json_text(values: Any) -> str:
+    """Return strict JSON; what a terminal would obey stands in JSON's own escapes, so that names stay exact.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+
+    >>> json_text({"a\\u202eb": "\\x9b31m"})
+    '{\\n "a\\\\u202eb": "\\\\u009b31m"\\n}\\n'
+    """
+    text = json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return _UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else _escaped(match), text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 @contextmanager

@@ -147,13 +147,7 @@ class FitJournal:
 
     @cached_property
     def _versions(self) -> dict[str, str]:
-        from probekit import __version__
-
-        found = {"probekit": __version__}
-        for name in _PACKAGES:
-            with contextlib.suppress(PackageNotFoundError):
-                found[name] = version(name)
-        return found
+        return fit_versions()
 
     @cached_property
     def _asked(self) -> list[Any]:
@@ -164,6 +158,17 @@ class FitJournal:
             ]
             for target in self.targets
         ]  # fmt: skip
+
+
+def fit_versions() -> dict[str, str]:
+    """Return the versions here of what may change the last bits of a fit, by distribution."""
+    from probekit import __version__
+
+    found = {"probekit": __version__}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def contents_digest(features: FeatureMatrix) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from probekit.components import Backend, Control, Dataset, LabelFactor, Probe, Reduction, Report
+    from probekit.components import Backend, Control, Dataset, Executor, LabelFactor, Probe, Reduction, Report
     from probekit.results import FindingRecord, ProbeResult, RunResult
     from probekit.spec import Spec
 
@@ -65,6 +65,12 @@ def register_controls() -> list[type[Control]]:
 @hookspec
 def register_reports() -> list[type[Report]]:
     """Return report classes: views of a result. Entry point ``report.KIND``."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_executors() -> list[type[Executor]]:
+    """Return executor classes: where small fits are made at the same time. Entry point ``executor.KIND``."""
     raise NotImplementedError
 
 
@@ -123,6 +129,7 @@ REGISTER_HOOKS = {
     "probe": "register_probes",
     "control": "register_controls",
     "report": "register_reports",
+    "executor": "register_executors",
 }
 """From a category, as entry points and specs spell it, to the hook that registers its classes."""
 

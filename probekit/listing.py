@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from probekit.components import Backend
-from probekit.errors import SpecError
+from probekit.errors import SpecError, clean
 from probekit.features.runner import Runner
-from probekit.report.page import clean
 from probekit.spec import load_spec
 from probekit.spec.messages import problems_of
 

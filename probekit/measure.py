@@ -14,6 +14,7 @@ import numpy as np
 from probekit.components import REDUCTION_SEED, ArrayMatrix, FitContext
 from probekit.errors import MachineError, ProbekitWarning, UserError, listed
 from probekit.findings.wording import WITHOUT_FEATURES
+from probekit.fit_tasks import FitTask
 from probekit.fits import contents_digest
 from probekit.plugins.sources import blamed
 from probekit.prepared import COPIES, is_constant, prepared, reduction_parameters
@@ -33,7 +34,7 @@ from probekit.results import (
 )
 from probekit.saved.files import ProbeFile
 from probekit.spec.splits import TEST, TRAIN
-from probekit.workers import FitsAhead, FitTask
+from probekit.workers import FitsAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,10 +51,11 @@ if TYPE_CHECKING:
         Target,
     )
     from probekit.data.question import Question
+    from probekit.fit_tasks import Place
     from probekit.fits import FitJournal
     from probekit.reductions.assign import FeatureSet
     from probekit.statistics.intervals import Interval
-    from probekit.workers import FitWorkers, Place
+    from probekit.workers import FitWorkers
 
 T = TypeVar("T")
 
@@ -64,7 +66,7 @@ class Measurement:
     Args:
         question: what is asked of the features.
         journal: where fits are kept until the results are written; default: nowhere.
-        workers: processes for small fits; default: all are made here.
+        workers: of an executor, for small fits; default: all are made here.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Measurement:
         self.models: list[ModelResult] = []
         self.failures: list[str] = []
         self.seconds = 0.0
+        self._told_of_workers = False
         # By the number of a prediction: whose it is, each row's prediction, each row's loss.
         self.keys: dict[str, dict[str, Any]] = {}
         self.predicted: dict[str, Array] = {}
@@ -209,7 +212,7 @@ class Measurement:
         probes: Mapping[str, Probe],
         memory: int | None,
     ) -> FitsAhead:
-        """Return the fits that are small enough to be made in processes of their own."""
+        """Return the fits that are small enough to be made side by side."""
         tasks: dict[Place, Callable[[], FitTask]] = {}
         rows = len(self.question.owners)
         for number, one in enumerate(sets):
@@ -239,13 +242,14 @@ class Measurement:
     ) -> dict[int, FittedProbe]:
         """Return the fitted probe of each target that is asked, by its number, without those that failed.
 
-        ``there`` gives those of a process, if there is one that makes this fit.
+        ``there`` gives those of a worker, if there is one that makes this fit.
         """
         targets = [self.question.targets[index] for index in asked]
         fitted = self.journal.read(key) if self.journal is not None else {}
         if len(fitted) == len(targets):
             return fitted
         made = there() if not fitted else None
+        reason = self.workers.failed_there() if self.workers is not None else None
         if made is not None:
             fitted = dict(zip(asked, made, strict=True))
         together, failed = None, len(self.failures)
@@ -261,12 +265,22 @@ class Measurement:
                 fit = functools.partial(_fit, probe, matrix, [target], context)
                 alone = self._attempt(f"{where}, {_asked(target)}", fit)
                 fitted |= {index: alone[0]} if alone is not None else {}
+        if reason is not None and len(self.failures) == failed:
+            self._tell_of_workers(where, reason)
         if together is not None and len(self.failures) == failed:
             text = f"{where}: all factors at once could not be fitted ({together}), each alone could"
             warnings.warn(text, ProbekitWarning, stacklevel=2)
         if self.journal is not None:
             self.journal.write(key, fitted)
         return fitted
+
+    def _tell_of_workers(self, where: str, reason: str) -> None:
+        """Say, once a run, that workers cannot do what can be done here."""
+        if self.workers is not None and not self._told_of_workers:
+            self._told_of_workers = True
+            kind = self.workers.executor.kind
+            text = f"{where}: fitted here, because a worker of executor {kind!r} could not: {reason}"
+            warnings.warn(text, ProbekitWarning, stacklevel=2)
 
     def _attempt(self, where: str, make: Callable[[], T]) -> T | None:
         """Return what ``make`` returns; an error is kept as a failure and costs only this."""

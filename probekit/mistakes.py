@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probekit.durable import write_file
+from probekit.errors import clean
 from probekit.predictions import identity_of
 from probekit.results import ClassErrorRecord, ConfusionRecord, IntervalRecord, MistakesRecord, ProbeIdentity
 from probekit.spec.splits import VALID
@@ -26,7 +27,8 @@ FILE = "confusions.csv"
 MOST = 5
 """Classes and pairs of a probe that the result holds."""
 
-_FORMULA = ("=", "+", "-", "@", "\t")
+_FORMULA = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a formula begins, in full width too."""
 _IDENTITY = tuple(name for name in ProbeIdentity.model_fields if name not in {"control", "seed"})
 
 
@@ -175,12 +177,13 @@ def _interval(wrong: Array, units: IntArray, seed: int, over: str) -> IntervalRe
 def inert(cell: object) -> object:
     """Return a cell of a table that no spreadsheet runs as a formula: such a text gets an apostrophe before it.
 
-    A carriage return is shown as ``\\u000d``: not every version of :mod:`csv` quotes it, and readers begin a new line.
+    Control characters and direction overrides are shown as ``\\u000a``, so that a record is one line and no terminal
+    obeys them; ``results.json`` has the exact names.
 
-    >>> inert("=1+1"), inert("relu_1"), inert(-2.5)
-    ("'=1+1", 'relu_1', -2.5)
+    >>> inert("=1+1"), inert("relu_1"), inert("a\\nb"), inert(-2.5)
+    ("'=1+1", 'relu_1', 'a\\\\u000ab', -2.5)
     """
     if not isinstance(cell, str):
         return cell
-    cell = cell.replace("\r", "\\u000d")
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    text = clean(cell)
+    return f"'{text}" if cell.startswith(_FORMULA) else text

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probekit.data.question import ask
+from probekit.errors import clean
 from probekit.features.digests import RowDigests
 from probekit.features.memory import memory_budget
 from probekit.features.plan import Job
 from probekit.prepared import COPIES
 from probekit.reading import feature_rows, open_store, read_models
-from probekit.report.page import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

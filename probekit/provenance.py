@@ -27,12 +27,13 @@ PACKAGES = (
 """Whose versions may change a result."""
 
 
-def reproduce_command(loaded: LoadedSpec, without: Iterable[str] = ()) -> str:
+def reproduce_command(loaded: LoadedSpec, without: Iterable[str] = (), named: Iterable[str] = ()) -> str:
     """Return what to type to run a spec again, quoted for a shell.
 
     Args:
         loaded: the spec.
         without: the plugins that were switched off by name.
+        named: the plugins that were used by name.
     """
     words = ["probekit", "run", loaded.file]
     for setting in loaded.settings:
@@ -41,6 +42,8 @@ def reproduce_command(loaded: LoadedSpec, without: Iterable[str] = ()) -> str:
         words.append("--trust-code")
     for name in without:
         words += ["--no-plugin", name]
+    for name in named:
+        words += ["-p", name]
     return shlex.join(words)
 
 

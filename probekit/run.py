@@ -14,6 +14,7 @@ import numpy as np
 from probekit.data.question import ask
 from probekit.durable import write_file
 from probekit.errors import MachineError, ProbekitWarning, Problem, UserError, kept_warnings
+from probekit.executors import LocalExecutor, with_processes
 from probekit.features.digests import RowDigests
 from probekit.features.extraction import StopRequest
 from probekit.features.isolated import extract_in_child
@@ -32,13 +33,13 @@ from probekit.provenance import environment, model_facts, reproduce_command, see
 from probekit.reading import feature_rows, open_store, read_models
 from probekit.results import FAILED, GraphRecord, RunResult, TapRecord
 from probekit.saved.files import FILE as PROBES
-from probekit.workers import FitWorkers
+from probekit.workers import FitWorkers, count_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from probekit.components import IntArray
+    from probekit.components import Executor, IntArray
     from probekit.data.question import Asked, Question
     from probekit.plugins import Plugins
     from probekit.reading import Reading
@@ -61,8 +62,8 @@ class Console:
         stop: looked at after each row range that is extracted.
         say: told what the user should know while the run waits.
         isolate: extract in a process of its own, so that a crash of a model's runtime is told and costs one row range;
-            fit small probes in processes of their own, where that is faster.
-        processes: for fits, at most; None: as many as PyTorch would use threads.
+            fit small probes by the workers of the spec's executor, where that is faster.
+        processes: of that executor; None: as the spec says.
     """
 
     tell: Tell = silent
@@ -126,10 +127,12 @@ def _run(
 ) -> Outcome:
     spec = loaded.spec
     started, clock = datetime.now(UTC), time.monotonic()
+    executor = _executor(spec, console)
     _refuse_unwritable(directory)
     with kept_warnings() as told:
-        hooks = RunHooks(plugins, spec.required_plugins())
+        hooks = RunHooks(plugins, [*spec.required_plugins(), *plugins.named])
         hooks.load()
+        workers = count_workers(executor) if console.isolate else 1
         origin = environment(started, plugins, spec)
         hooks.emit("on_run_start", spec=spec)
         asked = ask(spec)
@@ -148,9 +151,9 @@ def _run(
         if spec.data.on_bad_input == "skip":  # files that cannot be read are often alike: empty
             question.refuse_duplicates(contents, allow=allow)
         journal = FitJournal(directory / "fits", question.targets)
-        workers = FitWorkers(question.targets, journal, console.processes if console.isolate else 1)
-        measured = Measurement(question, journal, workers)
-        with _kept_fits_told(journal, console), workers:
+        side_by_side = FitWorkers(question.targets, journal, workers, executor)
+        measured = Measurement(question, journal, side_by_side)
+        with _kept_fits_told(journal, console), side_by_side:
             progress = _fitting_progress(spec, readings, console)
             for one in readings:
                 probe_model(spec, one, measured, hooks, progress)
@@ -161,7 +164,7 @@ def _run(
         graph=_graph_of(readings),
         provenance={
             **origin,
-            "command": reproduce_command(loaded, plugins.without),
+            "command": reproduce_command(loaded, plugins.without, plugins.named),
             "spec": {
                 "file": loaded.file, "text": loaded.text, "settings": list(loaded.settings), "digest": loaded.digest,
             },
@@ -174,6 +177,7 @@ def _run(
             "models": {one.name: model_facts(one) for one in readings},
             "store": {"path": str(store.root), "dtype": spec.store.dtype},
             "fits": {"resumed": len(journal.found)},
+            "executor": side_by_side.facts() if console.isolate else None,
             "seconds": {"extraction": extracted, "fitting": measured.seconds, "total": time.monotonic() - clock},
             "warnings": list(dict.fromkeys([*told, *(f"{FAILED}{text}" for text in measured.failures)])),
         },
@@ -184,6 +188,12 @@ def _run(
     journal.remove()
     hooks.emit("on_run_end", result=result)
     return Outcome(result, directory, printed, measured.failures, unwritten)
+
+
+def _executor(spec: Spec, console: Console) -> Executor:
+    """Return the executor of the spec, with the processes that the console asks for."""
+    executor = spec.executor or LocalExecutor()
+    return executor if console.processes is None else with_processes(executor, console.processes)
 
 
 def _extract(spec: Spec, one: Reading, console: Console, lock_timeout: float | None) -> float:

@@ -186,7 +186,8 @@ class Pluggable:
     """Marks a field as a component: the class is looked up by the ``kind`` that the spec gives.
 
     Args:
-        category: ``backend``, ``dataset``, ``factor``, ``reduction``, ``probe``, ``control`` or ``report``.
+        category: ``backend``, ``dataset``, ``factor``, ``reduction``, ``probe``, ``control``, ``report`` or
+            ``executor``.
         bare: a lone kind's name stands for ``{kind: NAME}``.
     """
 

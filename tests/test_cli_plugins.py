@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from probekit.cli_new_plugin import KINDS
+
 ROOT = Path(__file__).parents[1]
 
 SPEC = """\
@@ -97,8 +99,7 @@ COMMANDS = [
 def marked(folder, distributions):
     """A plugin of every category whose import leaves a mark."""
     text = MARK + distributions.GOOD.replace('"good"', '"marked"')
-    categories = ["backend", "dataset", "factor", "reduction", "probe", "control", "report", "finding", "listener"]
-    points = {f"{category}.marked": "pk_marked" for category in categories}
+    points = {f"{category}.marked": "pk_marked" for category in KINDS}
     distributions.Site(folder / "site").add("pk-marked", points, {"pk_marked": text})
     (folder / "requires.yaml").write_text(SPEC.format(kind="pool") + "plugins: [pk-marked >= 1]\n")
     (folder / "names.yaml").write_text(SPEC.format(kind="marked"))
@@ -140,6 +141,23 @@ def test_what_is_switched_off_is_not_imported_and_the_spec_says_what_it_lacks(ma
     what = f"requires.yaml:6:11: plugins[0]: the required plugin 'pk-marked' is switched off {by}"
     assert done.stderr == f"error PK-G05 {what}; switch it on again\n"
     assert not imported(marked)
+
+
+@pytest.mark.parametrize("option", ["-p", "--plugin"])
+def test_what_is_named_is_used_though_the_variable_switches_all_off(marked, option):
+    done = probekit(marked, "validate", "requires.yaml", option, "PK_Marked", disable=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 spec is valid\n", "")
+    assert not imported(marked)
+    done = probekit(marked, "validate", "good.yaml", option, "PK_Marked", disable=True)
+    assert done.returncode == 2
+    assert "kind 'good' is pk-good's, which is switched off by PROBEKIT_DISABLE_PLUGIN_AUTOLOAD" in done.stderr
+    listed = probekit(marked, "plugins", "pk-marked", "pk-good", option, "pk-marked", disable=True)
+    assert "reduction  good         pk-good 1.0  pk_good  switched off by PROBEKIT_DISABLE" in listed.stdout
+    assert "reduction  marked       pk-marked 1.0  pk_marked\n" in listed.stdout
+    assert not imported(marked)
+    wrong = probekit(marked, "validate", "pool.yaml", option, "pk-market")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error PK-Y41 -p: no plugin 'pk-market' is installed; did you mean 'pk-marked'?")
 
 
 def test_the_list_says_what_is_switched_off_and_can_be_of_some_alone(folder):

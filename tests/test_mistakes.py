@@ -180,13 +180,18 @@ def test_every_label_has_the_interval_of_its_error(rows):
         assert (label.penalty, label.scores) == (1.0, {"error": {"test": 0.5}})
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", 'a"b,c\nd', "<script>alert(1)</script>"])
-def test_names_are_text_for_spreadsheets(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@x", "'@x"), ("\uff1dx", "'\uff1dx"), ("\tx", "'\\u0009x"),
+        ('a"b,c\nd', 'a"b,c\\u000ad'), ("\u202ea\x1b", "\\u202ea\\u001b"), ("<script>alert(1)</script>",) * 2,
+    ],
+)  # fmt: skip
+def test_names_are_text_for_spreadsheets_and_terminals(name, shown, tmp_path):
     result, predictions = made([0, 1], [(made_probe(tap=name), [1, 1])], classes=[name, "plain"])
     write_confusions(tmp_path / "confusions.csv", result, predictions)
     with (tmp_path / "confusions.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    shown = f"'{name}" if name[0] in "=+-@\t" else name
     assert [(line["tap"], line["true"], line["predicted"]) for line in lines] == [
         (shown, shown, shown), (shown, shown, "plain"), (shown, "plain", "plain"),
     ]  # fmt: skip

@@ -27,6 +27,13 @@ def test_no_name_has_two_homes():
     assert sum(map(len, probekit._HOMES.values())) + len(probekit._MODULES) == len(lazy_names())
 
 
+def test_no_name_is_that_of_a_module():
+    """An import of ``probekit.NAME`` would put the module in the place of the name."""
+    folder = Path(probekit.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+    assert modules & set(probekit.__all__) == set(probekit._MODULES)
+
+
 def test_type_checkers_are_told_the_same_homes():
     """The imports under TYPE_CHECKING are what editors and mypy see; the table is what runs."""
     tree = ast.parse(SOURCE)

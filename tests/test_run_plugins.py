@@ -109,13 +109,16 @@ def folder(tmp_path, distributions):
     return tmp_path
 
 
-def run(folder: Path, text: str, *arguments: str, plugins: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, text: str, *arguments: str, plugins: bool = True, disable: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run a spec in a process and a feature store of its own."""
     (folder / "s.yaml").write_text(text)
     shutil.rmtree(folder / "store", ignore_errors=True)
     path = [*([str(folder / "site")] if plugins else []), str(ROOT)]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PROBEKIT_STORE": str(folder / "store")}
     environ.pop("PROBEKIT_DISABLE_PLUGIN_AUTOLOAD", None)
+    environ |= {"PROBEKIT_DISABLE_PLUGIN_AUTOLOAD": "1"} if disable else {}
     command = [sys.executable, "-m", "probekit", "run", "s.yaml", "-q", *arguments]
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
@@ -162,6 +165,16 @@ def test_a_required_plugin_finds_and_hears_and_is_in_the_provenance(folder):
     assert told["backend.onnx"]["digest"] not in (None, meddler["digest"])
     assert {one["distribution"] for one in told.values()} == {"pk-meddler", "probekit-platform"}
     assert found["provenance"]["command"] == "probekit run s.yaml --no-plugin pk-faulty"
+
+
+def test_a_plugin_that_the_command_line_names_takes_part_as_a_required_one(folder):
+    done = run(folder, SPEC, "-o", "out", "-p", "PK_Meddler", disable=True)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "heard").exists()
+    found = results(folder, "out")
+    assert found["findings"][0]["sentence"] == "The meddler was here."
+    assert {one["distribution"] for one in found["provenance"]["plugins"]} == {"pk-meddler", "probekit-platform"}
+    assert found["provenance"]["command"] == "probekit run s.yaml -p pk-meddler"
 
 
 def test_a_required_listener_that_is_broken_costs_a_warning(folder):

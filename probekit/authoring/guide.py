@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from probekit import hookspecs
 from probekit.authoring.api import plain, signature
-from probekit.authoring.skeleton import TITLES, Skeleton
+from probekit.authoring.skeleton import TITLES, Skeleton, noun
 from probekit.hookspecs import EVENT_HOOKS, FIND_HOOK, REGISTER_HOOKS
 from probekit.plugins import BUILT_IN, FINDING, LISTENER
 
@@ -38,6 +38,7 @@ _PASSED = {
     "factor": ("Labels",),
     "probe": ("FeatureMatrix", "Target", "FittedProbe", "Certificate", "LinearMap"),
     "report": ("RunResult",),
+    "executor": ("MessageQueue",),
     FINDING: ("FindingRecord", "RunResult"),
     LISTENER: ("Spec", "ProbeResult", "RunResult"),
 }
@@ -111,16 +112,16 @@ def plugin_guide(root: Path) -> str:
         root: the folder of probekit's source, whose ``plugins`` it includes and names.
     """
     users = _users(root)
-    titles = [*(f"{TITLES[one][2:].capitalize()}s" for one in TITLES), "The template"]
+    titles = [*(f"{noun(one).capitalize()}s" for one in TITLES), "The template"]
     links = " · ".join(f"[{title.lower()}](#{title.lower().replace(' ', '-')})" for title in titles)
-    rows = [f"| `{one}.NAME` | {TITLES[one][2:]} | {', '.join(f'`{h}`' for h in hooks_of(one))} |" for one in TITLES]
+    rows = [f"| `{one}.NAME` | {noun(one)} | {', '.join(f'`{h}`' for h in hooks_of(one))} |" for one in TITLES]
     about = markdown(str(hookspecs.__doc__).split("\n\n", 1)[1])
     head = _HEAD.format(
         template=TEMPLATE, contents=links, about=about, table="\n".join(rows), version=hookspecs.API_VERSION
     )
     lines = [head.rstrip()]
-    for category, title in TITLES.items():
-        lines += ["", f"## {title[2:].capitalize()}s", *_category(category, users)]
+    for category in TITLES:
+        lines += ["", f"## {noun(category).capitalize()}s", *_category(category, users)]
     lines += [
         "",
         "## The template",
@@ -174,7 +175,7 @@ def _category(category: str, users: dict[str, list[str]]) -> Iterator[str]:
         links = ", ".join(f"[`{name}`](plugin_api.md#{name.lower()})" for name in passed)
         yield from ["", f"What passes between: {links}."]
     skeleton = Skeleton("probekit-mine", category)
-    yield from ["", f"### Smallest {TITLES[category][2:]} that works", ""]
+    yield from ["", f"### Smallest {noun(category)} that works", ""]
     yield from [
         f"`probekit new-plugin probekit-mine --kind {category}` writes it into `{skeleton.package}/{category}.py`:",
         "",

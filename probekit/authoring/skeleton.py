@@ -25,6 +25,7 @@ TITLES = {
     "probe": "A probe",
     "control": "A control",
     "report": "A report",
+    "executor": "An executor",
     "finding": "A finding",
     "listener": "A listener",
 }
@@ -38,10 +39,20 @@ _IN_A_SPEC = {
     "probe": "probe: {{kind: {kind}}}",
     "control": "controls: [{kind}]",
     "report": "reports: [terminal, {kind}]",
+    "executor": "executor: {{kind: {kind}}}",
     "finding": "plugins: [{name}]",
     "listener": "plugins: [{name}]",
 }
 _PREFIX = "probekit-"
+
+
+def noun(category: str) -> str:
+    """Return what a category's things are called.
+
+    >>> noun("factor"), noun("executor")
+    ('label factor', 'executor')
+    """
+    return TITLES[category].partition(" ")[2]
 
 
 @dataclass(frozen=True)

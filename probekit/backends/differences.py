@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 def relative_difference(one: Array, other: Array) -> float:
     """Return the largest difference as a share of the largest absolute value of ``other``; NaN equals NaN.
 
-    Where one has an infinity or NaN that the other has not, the difference is infinite.
+    Where one has an infinity or NaN that the other has not, or where the shapes differ, the difference is infinite.
+
+    Args:
+        one: an array of numbers of any shape.
+        other: what it is compared with.
+
+    >>> relative_difference(np.array([1.0, 2.5]), np.array([1.0, 2.0]))
+    0.25
     """
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
     if one.shape != other.shape:

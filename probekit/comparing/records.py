@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Literal
 
 from pydantic import Field
 
 from probekit.components import Task
+from probekit.errors import json_text
 from probekit.results import IntervalRecord, ProbeIdentity, Record
 from probekit.statistics.multiple import SIGNIFICANT
 
@@ -194,4 +194,4 @@ class ComparisonResult(Record):
 
     def to_json(self) -> str:
         """Return strict JSON, keys in the order of the fields."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return json_text(self.model_dump(mode="json"))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from probekit.comparing.records import ChangedValue
 from probekit.errors import UserError
+from probekit.plugins import CORE
 from probekit.spec import yaml_loader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from probekit.comparing.records import Part
     from probekit.results import RunResult
@@ -45,7 +46,9 @@ def _facts(result: RunResult, model: str) -> dict[Part, dict[str, str]]:
     facts: Mapping[str, Any] = provenance.get("models", {}).get(model, {})
     backend = flat(facts.get("backend", {}))
     told = {key: json.dumps(facts[key]) for key in ("fingerprint", "batch_size") if key in facts}
-    versions = {key: provenance[key] for key in ("probekit", "python", "platform", "packages") if key in provenance}
+    names = ("probekit", "python", "platform", "packages")
+    versions: dict[str, Any] = {key: provenance[key] for key in names if key in provenance}
+    versions |= {f"plugins.{name}": told for name, told in _plugins(provenance.get("plugins", [])).items()}
     inputs = {"digest": json.dumps(facts["data"])} if "data" in facts else {}
     return {
         "model": backend | told | flat(facts.get("runtime", {}), "runtime"),
@@ -53,6 +56,16 @@ def _facts(result: RunResult, model: str) -> dict[Part, dict[str, str]]:
         "spec": _spec(provenance.get("spec", {})),
         "versions": flat(versions),
     }
+
+
+def _plugins(loaded: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the version of each plugin that was loaded, with the digest of its files, by its distribution's name.
+
+    >>> _plugins([{"distribution": "probekit-toy", "version": "0.1.0", "digest": "0123456789abcdef"}])
+    {'probekit-toy': '0.1.0, files 0123456789ab'}
+    """
+    others = [one for one in loaded if one["distribution"] != CORE]
+    return {one["distribution"]: f"{one['version']}, files {str(one.get('digest'))[:12]}" for one in others}
 
 
 def flat(value: Any, key: str = "") -> dict[str, str]:

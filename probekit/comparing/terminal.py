@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from probekit.comparing.wording import sections, verdicts
-from probekit.report.page import clean
+from probekit.errors import clean
 from probekit.report.wording import glued, unglued
 
 if TYPE_CHECKING:

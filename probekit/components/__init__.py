@@ -24,6 +24,7 @@ from probekit.components.control import (
     is_control_task,
 )
 from probekit.components.data import ColumnTable, Dataset, Examples, LabelFactor, Labels, Task, known_rows, row_digests
+from probekit.components.executor import Executor, MessageQueue
 from probekit.components.graph import LAYOUTS, Graph, ModelInput, Tap
 from probekit.components.probe import (
     ArrayMatrix,
@@ -62,6 +63,7 @@ __all__ = [
     "Dataset",
     "DoesNotApplyError",
     "Examples",
+    "Executor",
     "FeatureMatrix",
     "Feed",
     "FitContext",
@@ -78,6 +80,7 @@ __all__ = [
     "Labels",
     "LearnedReduction",
     "LinearMap",
+    "MessageQueue",
     "ModelControl",
     "ModelInput",
     "ModelOutput",
@@ -98,5 +101,5 @@ __all__ = [
 ]
 
 BASE_CLASSES: dict[str, type[Component]] = {
-    base.category: base for base in (Backend, Dataset, LabelFactor, Reduction, Probe, Control, Report)
+    base.category: base for base in (Backend, Dataset, LabelFactor, Reduction, Probe, Control, Report, Executor)
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from probekit.errors import json_text
 
 if TYPE_CHECKING:
     from probekit.comparing.records import How
@@ -120,7 +121,7 @@ class ParityResult:
             for pair in self.pairs
         ]  # fmt: skip
         whole = {"schema_version": SCHEMA_VERSION, "verdict": _verdict(self.same), **asdict(self), "pairs": pairs}
-        return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(whole)
 
 
 def _verdict(same: bool) -> str:

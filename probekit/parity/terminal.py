@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from probekit.errors import clean
 from probekit.parity.wording import cosine, how_measured, sentences, share, tap_name, verdict_of
-from probekit.report.page import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

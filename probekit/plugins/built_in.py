@@ -47,6 +47,7 @@ BUILT_IN = {
     "report.json": "probekit.report.files",
     "report.markdown": "probekit.report.markdown",
     "report.terminal": "probekit.report.terminal",
+    "executor.local": "probekit.executors",
     **{f"finding.{name}": f"probekit.findings.{name}" for name in FINDINGS},
 }
 

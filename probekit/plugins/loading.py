@@ -18,7 +18,7 @@ from probekit.plugins.built_in import FINDING, FIRST_PARTY, GROUP, LISTENER
 from probekit.plugins.providers import Provider, installed_providers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from types import ModuleType
 
     from probekit.sections import Component
@@ -34,30 +34,30 @@ class Plugins:
         providers: what there is; default: everything installed, or only probekit's own kinds where the variable
             ``PROBEKIT_DISABLE_PLUGIN_AUTOLOAD`` is set.
         without: names of distributions that are switched off.
+        named: names of distributions that are used though the variable switches all off, and whose findings and
+            listeners take part as if the spec required them.
 
     Raises:
-        SpecError: ``PK-Y41``, no plugin has a name of ``without``.
+        SpecError: ``PK-Y41``, no plugin has a name of ``without`` or ``named``, or both have it.
     """
 
-    def __init__(self, providers: Sequence[Provider] | None = None, without: Collection[str] = ()) -> None:
-        self.without = tuple(dict.fromkeys(str(canonicalize_name(name)) for name in without))
+    def __init__(
+        self,
+        providers: Sequence[Provider] | None = None,
+        without: Collection[str] = (),
+        named: Collection[str] = (),
+    ) -> None:
+        self.without, self.named = _normal(without), _normal(named)
         found = list(providers) if providers is not None else installed_providers()
         disabled = providers is None and bool(os.environ.get(DISABLE))
         self.off = {
-            one: f"by {DISABLE}" if disabled else f"by --no-plugin {one.distribution}"
+            one: f"by --no-plugin {one.distribution}" if one.name in self.without else f"by {DISABLE}"
             for one in found
-            if not one.built_in and (disabled or one.name in self.without)
+            if not one.built_in and (one.name in self.without or (disabled and one.name not in self.named))
         }
         """What is installed and switched off, and by what."""
         self.providers = [one for one in found if one not in self.off]
-        names = {one.name: one.distribution for one in found if not one.built_in}
-        wrong = [
-            Problem(
-                "PK-Y41", f"--no-plugin: no plugin {name!r} is installed", nearest(name, names.values(), "installed")
-            )
-            for name in self.without
-            if name not in names
-        ]
+        wrong = _misnamed({one.name: one.distribution for one in found if not one.built_in}, self.without, self.named)
         if wrong:
             raise SpecError(*wrong)
         self._classes: dict[str, dict[tuple[str, str], type[Component]]] = {}
@@ -236,6 +236,28 @@ class Plugins:
                     raise MachineError(Problem("PK-G04", f"{hook} of plugin {provider} returns {shown}, which {lack}"))
                 classes[category, component.kind_name()] = component
         return classes
+
+
+def _normal(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(canonicalize_name(name)) for name in names))
+
+
+def _misnamed(known: Mapping[str, str], without: Sequence[str], named: Sequence[str]) -> list[Problem]:
+    """Return what is wrong with the names of plugins on a command line.
+
+    Args:
+        known: the distributions' names, by their normal form.
+        without: after ``--no-plugin``, in normal form.
+        named: after ``-p``, likewise.
+    """
+    wrong = [
+        Problem("PK-Y41", f"{option}: no plugin {name!r} is installed", nearest(name, known.values(), "installed"))
+        for option, names in (("--no-plugin", without), ("-p", named))
+        for name in names
+        if name not in known
+    ]
+    both = [name for name in named if name in without]
+    return wrong + [Problem("PK-Y41", f"-p and --no-plugin both name {name!r}", "leave one out") for name in both]
 
 
 def _claimed(claims: Sequence[Provider]) -> Problem:

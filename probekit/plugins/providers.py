@@ -16,7 +16,7 @@ class Provider:
 
     Args:
         category: ``backend``, ``dataset``, ``factor``, ``reduction``, ``probe``, ``control``, ``report``,
-            ``listener`` or ``finding``.
+            ``executor``, ``listener`` or ``finding``.
         kind: the name that specs use.
         module: what is imported when it is needed.
         distribution: who provides it.

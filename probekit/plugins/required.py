@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class SpecPlugins:
     """The kinds as one spec sees them.
 
-    Where two distributions claim a kind, the required one is meant. A required plugin that is absent or has another
-    version is not imported.
+    Where two distributions claim a kind, the one that is required, or that the command line names, is meant. A required
+    plugin that is absent or has another version is not imported.
 
     Args:
         plugins: what there is.
@@ -53,7 +53,7 @@ class SpecPlugins:
         if self._without and (category, kind) not in {(one.category, one.kind) for one in self._providers()}:
             what = f"no plugin provides kind {kind!r} while {listed(sorted(self._without))} cannot be used"
             raise UnknownKindError(what, "see 'plugins'", "PK-G05")
-        return self.plugins.find(category, kind, self.names - self._without)
+        return self.plugins.find(category, kind, {*self.names, *self.plugins.named} - self._without)
 
     def _providers(self) -> list[Provider]:
         return [one for one in self.plugins.providers if one.built_in or one.name not in self._without]

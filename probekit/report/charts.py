@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+from probekit.errors import clean
 from probekit.findings.wording import shown
-from probekit.report.page import clean
 from probekit.report.vega import ACCENT, MUTED, DepthChart, Format, Level, Point
 
 if TYPE_CHECKING:

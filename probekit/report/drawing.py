@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probekit.errors import clean
 from probekit.report.blocks import Block, blocks, folded, too_large
 from probekit.report.diagram import Diagram
 from probekit.report.drawing_svg import DIODE, Box, Value, safe, shorten, svg
 from probekit.report.layout import SECONDS, lay_out
-from probekit.report.page import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from probekit.report.page import clean
+from probekit.errors import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probekit.errors import clean
 from probekit.findings.wording import shown
-from probekit.report.page import clean
 from probekit.report.parts import heads
 from probekit.report.wording import curves_note, interval_note
 

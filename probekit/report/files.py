@@ -24,7 +24,11 @@ class CsvReport(Report):
     filename: ClassVar[str | None] = "results.csv"
 
     def render(self, result: RunResult, width: int = 80, colour: bool = False) -> str:  # noqa: ARG002 - no terminal
-        """Return the table; a cell that a spreadsheet would run as a formula begins with an apostrophe."""
+        """Return the table, one line a record.
+
+        A cell that a spreadsheet would run as a formula begins with an apostrophe; control characters and direction
+        overrides of names are shown as ``\\u202e``. ``results.json`` has the exact names.
+        """
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         metrics = sorted({(metric, split) for p in result.probes for metric, by in p.scores.items() for split in by})

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from probekit.components import Report
-from probekit.errors import ProbekitWarning
+from probekit.errors import ProbekitWarning, clean
 from probekit.findings.wording import shown
 from probekit.hookspecs import hookimpl
 from probekit.report.charts import ChartError, axis_top, depth_chart, inline, near_top, render
 from probekit.report.control_tables import control_tables
 from probekit.report.drawing import DrawnCell, draw
 from probekit.report.heat_map import over_factors, over_training
-from probekit.report.page import clean, percent, shown_range
+from probekit.report.page import percent, shown_range
 from probekit.report.parts import Evidence, best_by_tap, fold, heads, sayings
 from probekit.report.summary import TILED, facts, origin, overview, tiles
 from probekit.report.tap_details import details, details_note

@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from probekit.components import Report
+from probekit.errors import clean
 from probekit.findings.differences import ends_of
 from probekit.findings.wording import shown
 from probekit.hookspecs import hookimpl
 from probekit.report.control_tables import control_tables
-from probekit.report.page import clean, shown_range, tables
+from probekit.report.page import shown_range, tables
 from probekit.report.parts import Evidence, key_of
 from probekit.report.tap_table import beside_error, from_curve
 from probekit.report.wording import (

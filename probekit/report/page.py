@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from probekit.results import IntervalRecord, ModelResult, PathPointRecord, RunResult
 
 BINS = 11
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -91,15 +89,6 @@ class Table:
     controls: list[str]
     own: ModelResult | None
     verdict: str
-
-
-def clean(text: str) -> str:
-    """Return text in which control characters and direction overrides are shown, not obeyed.
-
-    >>> clean("a\\u202eb")
-    'a\\\\u202eb'
-    """
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def percent(share: float) -> str:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from probekit.errors import clean
 from probekit.report.charts import ChartError, axis_top, depth_chart, render, short
-from probekit.report.page import clean
 from probekit.report.vega import LINE, MUTED, PALETTE, TEXT
 
 if TYPE_CHECKING:

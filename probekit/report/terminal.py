@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from probekit.components import SHUFFLED_LABELS, Report, is_control_task
+from probekit.errors import clean
 from probekit.findings.wording import shown
 from probekit.hookspecs import hookimpl
 from probekit.report.control_tables import control_tables
 from probekit.report.controls import has_features_of_its_own
-from probekit.report.page import clean, shown_difference, shown_range, tables
+from probekit.report.page import shown_difference, shown_range, tables
 from probekit.report.tap_table import beside_error
 from probekit.report.wording import evenly, glued, left_to_say, partial_note, unglued, warnings_left
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from probekit.errors import json_text
 from probekit.results.judgements import (
     ContrastRecord,
     FindingRecord,
@@ -73,8 +73,7 @@ class RunResult(Record):
 
     def to_json(self) -> str:
         """Return strict JSON, keys in the order of the fields; what is NaN or infinite is null."""
-        values = _strict(self.model_dump(mode="json"))
-        return json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return json_text(_strict(self.model_dump(mode="json")))
 
     def baseline(self, factor: str, split: str | None = None) -> float:
         """Return the primary metric of what knows the training labels alone.

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from packaging.utils import canonicalize_name
 from pydantic import Field, field_validator, model_validator
 
-from probekit.components import Backend, Control, Dataset, LabelFactor, ModelControl, Probe, Reduction, Report
+from probekit.components import (
+    Backend,
+    Control,
+    Dataset,
+    Executor,
+    LabelFactor,
+    ModelControl,
+    Probe,
+    Reduction,
+    Report,
+)
 from probekit.errors import InputError, described
 from probekit.sections import Component, Name, Pluggable, Section, fault, faults_below
 from probekit.spec.requirements import check_requirements, requirements
@@ -24,6 +34,7 @@ AnyReduction = Annotated[Reduction, Pluggable("reduction")]
 AnyProbe = Annotated[Probe, Pluggable("probe")]
 AnyControl = Annotated[Control, Pluggable("control", bare=True)]
 AnyReport = Annotated[Report, Pluggable("report", bare=True)]
+AnyExecutor = Annotated[Executor, Pluggable("executor")]
 
 T = TypeVar("T")
 Names = str | Annotated[list[str], Field(min_length=1)]
@@ -109,6 +120,9 @@ class Spec(Section):
         None,
         description="bytes (or ``8GiB``) that features may take while probes are fitted; what is larger is read from "
         "the store pass by pass; default: 80 % of what is free",
+    )
+    executor: AnyExecutor | None = Field(
+        None, description="where small fits are made at the same time; it changes no result"
     )
     plugins: list[str] | dict[str, str | None] = Field(
         default_factory=list,
@@ -207,6 +221,7 @@ class Spec(Section):
             found |= {(key,) if single else (f"{key}s", name): component for name, component in components.items()}
         found |= {("controls", str(number)): control for number, control in enumerate(self.controls)}
         found |= {("reports", str(number)): report for number, report in enumerate(self.reports)}
+        found |= {("executor",): self.executor} if self.executor is not None else {}
         for path, component in list(found.items()):
             found |= _nested(path, component)
         return found
@@ -216,6 +231,7 @@ DEFAULTS: dict[str, Any] = {
     "reduction": {"kind": "pool"},
     "probe": {"kind": "linear"},
     "reports": ["terminal", "html", "csv", "json"],
+    "executor": {"kind": "local"},
 }
 """What an absent section stands for, in the spec's own terms; kinds are looked up like written ones."""
 

@@ -22,6 +22,7 @@ _TITLES = {
     "probe": "Probes (`probe`)",
     "control": "Controls (`controls`)",
     "report": "Reports (`reports`)",
+    "executor": "Executors (`executor`)",
 }
 _SECTIONS = {
     "TapEntry": "Entries of `taps`",

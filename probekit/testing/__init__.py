@@ -29,6 +29,7 @@ class                        must be given                    may be given
 ``ProbeConformance``         ``probe``                        ``problems``
 ``ControlConformance``       ``control``                      ``columns``, ``backend``
 ``ReportConformance``        ``report``                       ``result``, ``for_programs``
+``ExecutorConformance``      ``executor``                     ``seconds``
 ``FindingConformance``       ``module``, ``kinds``            ``results``
 ``ListenerConformance``      ``module``
 ============================ ================================ ====================================================
@@ -53,6 +54,7 @@ except ImportError as error:
 from probekit.testing.backend import BackendConformance
 from probekit.testing.control import ControlConformance
 from probekit.testing.dataset import DatasetConformance
+from probekit.testing.executor import ExecutorConformance
 from probekit.testing.label_factor import LabelFactorConformance
 from probekit.testing.probe import ProbeConformance
 from probekit.testing.reduction import ReductionConformance
@@ -63,6 +65,7 @@ __all__ = [
     "BackendConformance",
     "ControlConformance",
     "DatasetConformance",
+    "ExecutorConformance",
     "FindingConformance",
     "LabelFactorConformance",
     "ListenerConformance",

@@ -9,7 +9,7 @@ import pytest
 
 from probekit import Backend, hookspecs
 from probekit.authoring.guide import TEMPLATE, base_classes, hooks_of, lacking, markdown, plugin_guide
-from probekit.authoring.skeleton import TITLES, Skeleton
+from probekit.authoring.skeleton import TITLES, Skeleton, noun
 from probekit.components import BASE_CLASSES
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def test_a_hook_or_method_without_documentation_is_found(monkeypatch):
 @pytest.mark.parametrize("hook", hookspecs.hook_names())
 def test_every_hook_has_its_docs_an_example_and_who_uses_it(hook):
     category = next(one for one in TITLES if hook in hooks_of(one))
-    chapter = GUIDE.split(f"\n## {TITLES[category][2:].capitalize()}s\n")[1].split("\n## ")[0]
+    chapter = GUIDE.split(f"\n## {noun(category).capitalize()}s\n")[1].split("\n## ")[0]
     section = chapter.split(f"\n### Hook `{hook}`\n")[1]
     assert f"def {hook}(" in section.split("```")[1]
     assert markdown(getattr(hookspecs, hook).__doc__) in section

@@ -79,3 +79,25 @@ def test_models_data_and_versions(runs):
         ("versions", "packages.numpy", '"2.0"', '"2.1"'),
         ("versions", "packages.torch", '"2.10"', None),
     ]
+
+
+def test_plugins_differ_by_version_and_by_their_files(runs):
+    def loaded(**plugins):
+        own = {"kind": "backend.onnx", "distribution": "probekit-platform", "version": "0.5.0", "digest": "e" * 32}
+        others = [
+            {"kind": f"{category}.x", "distribution": name.replace("_", "-"), "version": version, "digest": digest * 32}
+            for name, (version, digest) in plugins.items()
+            for category in ("backend", "listener")
+        ]
+        return {"plugins": [own, *others]}
+
+    first = loaded(pk_same=("1.0", "a"), pk_new=("1.0", "b"), pk_edited=("2.0", "c"), pk_gone=("3", "d"))
+    second = loaded(pk_same=("1.0", "a"), pk_new=("1.1", "f"), pk_edited=("2.0", "9"))
+    assert changed(runs, first, second) == [
+        ("versions", "plugins.pk-new", '"1.0, files bbbbbbbbbbbb"', '"1.1, files ffffffffffff"'),
+        ("versions", "plugins.pk-edited", '"2.0, files cccccccccccc"', '"2.0, files 999999999999"'),
+        ("versions", "plugins.pk-gone", '"3, files dddddddddddd"', None),
+    ]
+    assert changed(runs, loaded(), loaded(pk_new=("1.0", "b"))) == [
+        ("versions", "plugins.pk-new", None, '"1.0, files bbbbbbbbbbbb"')
+    ]

@@ -197,6 +197,28 @@ def test_a_misspelt_name_switches_nothing_off(site):
     assert second.what == "--no-plugin: no plugin 'probekit-platform' is installed"
 
 
+def test_what_is_named_is_there_though_the_variable_leaves_all_others_out(site, monkeypatch):
+    site.add("Pk_Good", {"reduction.good": "pk_good"}, {"pk_good": GOOD})
+    site.add("pk-other", {"reduction.other": "pk_other"}, {"pk_other": GOOD})
+    monkeypatch.setenv("PROBEKIT_DISABLE_PLUGIN_AUTOLOAD", "1")
+    plugins = Plugins(named=["pk.good"])
+    assert plugins.named == ("pk-good",)
+    assert [one.distribution for one in plugins.providers if not one.built_in] == ["Pk_Good"]
+    assert "pk-other" in {one.distribution for one in plugins.off}
+    assert "pk_good" not in sys.modules
+    assert plugins.find("reduction", "good").kind_name() == "good"
+
+
+def test_a_name_that_cannot_be_used_is_told(site):
+    site.add("pk-good", {"reduction.good": "pk_good"}, {"pk_good": GOOD})
+    with pytest.raises(SpecError) as refused:
+        Plugins(named=["pk-goood", "PK_good"], without=["pk-good"])
+    assert [(one.code, str(one)) for one in refused.value.problems] == [
+        ("PK-Y41", "-p: no plugin 'pk-goood' is installed; did you mean 'pk-good'?"),
+        ("PK-Y41", "-p and --no-plugin both name 'pk-good'; leave one out"),
+    ]
+
+
 @pytest.mark.parametrize(("hook", "category"), [("on_run_end(result)", "listener"), ("find(result)", "finding")])
 def test_a_hook_that_no_entry_point_declares_is_told(site, hook, category):
     text = GOOD + f"@hookimpl\ndef {hook}:\n    return []\n"
@@ -342,7 +364,7 @@ def test_an_entry_point_that_is_no_kind_is_told_only_when_it_is_checked(site, po
         plugins.check(provider)
     assert str(refused.value) == (
         f"pk-bad 1.0 (pk_bad) declares '{point.rstrip('.')}', which is no kind; its entry point is to be "
-        "CATEGORY.KIND, with one of backend, dataset, factor, reduction, probe, control, report, listener, finding"
+        "CATEGORY.KIND, with one of backend, dataset, factor, reduction, probe, control, report, executor, listener, finding"
     )
     assert "pk_bad" not in sys.modules
 

@@ -112,3 +112,9 @@ def test_of_two_that_claim_a_kind_the_required_one_is_meant(site, distributions)
     site.add("pk-two", {"reduction.good": "pk_two"}, {"pk_two": distributions.GOOD})
     known = SpecPlugins(Plugins(), [Requirement("PK_two>=1")])
     assert known.find("reduction", "good").__module__ == "pk_two"
+
+
+def test_of_two_that_claim_a_kind_the_one_that_the_command_line_names_is_meant(site, distributions):
+    site.add("pk-one", {"reduction.good": "pk_one"}, {"pk_one": distributions.GOOD})
+    site.add("pk-two", {"reduction.good": "pk_two"}, {"pk_two": distributions.GOOD})
+    assert SpecPlugins(Plugins(named=["pk-two"]), []).find("reduction", "good").__module__ == "pk_two"

@@ -121,7 +121,9 @@ def test_what_is_not_finite_stops_no_view(make, probe, fit, view):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # they hold no state
 @given(
     st.lists(
-        st.tuples(st.sampled_from("=+-@\t\r"), st.text("=+-@\t\r\n\",'é", max_size=9)).map("".join),
+        st.tuples(st.sampled_from("=+-@\t\r\uff1d\uff20"), st.text("=+-@\t\r\n\x1b\x9b\u202e\",'é", max_size=9)).map(
+            "".join
+        ),
         min_size=3,
         max_size=3,
     ),
@@ -129,13 +131,17 @@ def test_what_is_not_finite_stops_no_view(make, probe, fit, view):
 )
 def test_no_cell_of_the_csv_is_a_formula_or_breaks_its_row(make, probe, tags, names, part):
     def shown(name):
-        text = name.replace("\r", "\\u000d")
-        return f"'{text}" if text[0] in "=+-@\t" else text
+        text = "".join(f"\\u{ord(sign):04x}" if sign in "\t\r\n\x1b\x9b\u202e" else sign for sign in name)
+        return f"'{text}" if name[0] in "=+-@\t\uff1d\uff20" else text
 
     tap, factor, label = names
     result = make([tags(tap, {label: 0.1, "b": 0.2}, factor=factor, **{part: tap})])
-    rows = list(csv.reader(io.StringIO(CsvReport().render(result), newline="")))
-    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    text = CsvReport().render(result)
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert len(rows) == len(text.splitlines()) == 2
+    assert not [
+        cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff20"))
+    ]
     cells = dict(zip(*rows, strict=True))
     assert [cells[name] for name in ("tap", "factor", part)] == [shown(tap), shown(factor), shown(tap)]
 

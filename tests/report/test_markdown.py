@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from probekit.errors import clean
 from probekit.report import markdown
 from probekit.report.markdown import LIMIT, MarkdownReport, beginning, code, escape, fenced
-from probekit.report.page import clean
 from probekit.results import FindingRecord, IntervalRecord, PairedRecord
 
 MARKS = st.text(st.sampled_from(list("\\`*_[](){}<>|~$&@#:!=+-./ abc19\n\u202e工")), max_size=40)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probekit.report.page import clean, tables
+from probekit.errors import clean
+from probekit.report.page import tables
 from probekit.results import IntervalRecord
 
 

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from probekit import Dataset, Examples, SpecPath, hookimpl
 from probekit.components import CheckpointFiles
 from probekit.errors import EXIT_CODES, MachineError, SpecError
+from probekit.executors import LocalExecutor
 from probekit.plugins import Plugins, Provider, installed_providers
 from probekit.spec.load import SOFT, check_spec, load_spec
 from probekit.spec.rows import Rows, Store, parse_size
@@ -32,6 +33,7 @@ KINDS = {
     "probe": ["linear"],
     "control": ["control_task", "shuffled_labels"],
     "report": ["csv", "html", "json", "terminal"],
+    "executor": ["local"],
 }
 
 
@@ -83,8 +85,8 @@ data: {kind: digits}
 labels: {d: {kind: column}}
 """
 TOP_KEYS = (
-    "valid: controls, data, labels, max_features, max_taps, memory, model, models, name, plugins, probe, probekit, "
-    "probes, reduction, reductions, reports, rows, splits, store, taps"
+    "valid: controls, data, executor, labels, max_features, max_taps, memory, model, models, name, plugins, probe, "
+    "probekit, probes, reduction, reductions, reports, rows, splits, store, taps"
 )
 REDUCTIONS = "flatten, pca, pool, subset"
 REPORTS = "csv, html, json, terminal"
@@ -286,6 +288,22 @@ FAULTS = [
         "PK-Y31",
         f"5:35: reduction.of.kind: no plugin provides kind 'subst'; did you mean 'subset'? installed: {REDUCTIONS}",
     ),
+    (
+        "executor: {kind: locl}",
+        "PK-Y31",
+        "5:18: executor.kind: no plugin provides kind 'locl'; did you mean 'local'? installed: local",
+    ),
+    (
+        "executor: local",
+        "PK-Y04",
+        "5:11: executor: expected a mapping with a 'kind:', got text 'local'; write {kind: local}",
+    ),
+    (
+        "executor: {kind: local, proceses: 2}",
+        "PK-Y03",
+        "5:25: executor.proceses: unknown key 'proceses'; did you mean 'processes'?",
+    ),
+    ("executor: {kind: local, processes: 0}", "PK-Y30", "5:36: executor.processes: must be at least 1, got 0"),
     # Y35: no regular expressions
     ('taps: ["re:(a+)+$"]', "PK-Y35", "5:8: taps[0]: 're:(a+)+$': there are no regular expressions; use * and ?"),
     (
@@ -1212,6 +1230,16 @@ def test_what_a_spec_leaves_out_has_a_default(plugins, tmp_path):
     assert {name: one.kind for name, one in spec.named_probes().items()} == {"default": "linear"}
     assert list(spec.named_models()) == ["default"]
     assert [report.kind for report in spec.reports] == ["terminal", "html", "csv", "json"]
+    assert spec.executor == LocalExecutor()
+
+
+def test_the_executor_is_a_component_like_any_other_and_one_of_its_keys_can_be_set(plugins, tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(START)
+    spec = load_spec(path, plugins, ["executor.processes=3"]).spec
+    assert spec.components()["executor",] == spec.executor == LocalExecutor(processes=3)
+    path.write_text(START + "executor: {kind: local, processes: 5}\n")
+    assert load_spec(path, plugins).spec.executor == LocalExecutor(processes=5)
 
 
 def test_the_digest_changes_with_the_text_and_with_the_settings(plugins, tmp_path):

@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from probekit import Plugins, load_spec, run_spec
+from probekit import Plugins, Wanted, load_spec, run_spec, steps
 from probekit.components import ArrayMatrix
 from probekit.data.question import ask
 from probekit.features.digests import RowDigests
@@ -142,27 +144,48 @@ def test_resnet50_is_probed_at_the_input_and_sixteen_residual_sums(specs, resnet
     assert all(probe.certificate.status == "proven" for probe in result.probes)
 
 
-def test_the_torch_module_gives_the_same_sixteen_sums(specs, resnet):
-    """``relu#2:in`` of each bottleneck is what the ONNX graph's Add gives."""
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def sixteen_sums(resnet):
+    """The residual sums of two images as ONNX Runtime alone gives them, by name."""
     import onnx
     import onnxruntime
 
-    from probekit.backends.torch import TorchBackend
-
-    path = resnet / "resnet50.onnx"
-    model = onnx.load(path)
-    sums = [node.output[0] for node in model.graph.node if node.op_type == "Add"]
+    model = onnx.load(resnet / "resnet50.onnx")
+    names = [node.output[0] for node in model.graph.node if node.op_type == "Add"]
     del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sums)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    image = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
-    backend = TorchBackend(factory="torchvision:resnet50", seed=0)
-    taps = [tap.name for tap in backend.graph({"x": image}).taps if tap.name.endswith(".relu#2:in")]
-    assert len(taps) == len(sums) == 16
-    with backend.open(taps) as run:
-        found = run({"x": image})
-    for name, expected in zip(taps, session.run(None, {"image": image}), strict=True):
-        assert np.abs(found[name] - expected).max() <= 1e-4 * np.abs(expected).max()
+    return dict(zip(names, session.run(None, {"image": IMAGES}), strict=True))
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch", "openvino"])
+def test_every_runtime_gives_the_same_features_of_the_sixteen_sums(resnet, sixteen_sums, need, runtime):
+    """``relu#2:in`` of each bottleneck is what the ONNX graph's Add gives."""
+    if runtime == "torch":
+        backend = Plugins().find("backend", "torch")(factory="torchvision:resnet50", seed=0)
+    else:
+        need(runtime == "onnx" or find_spec("probekit_openvino") is not None, "pip install ./plugins/probekit-openvino")
+        backend = Plugins().find("backend", runtime)(path=str(resnet / "resnet50.onnx"))
+    feed = {"x" if runtime == "torch" else "image": IMAGES}
+    graph = backend.graph(feed)
+    names = [tap.name for tap in graph.taps if tap.name.endswith(".relu#2:in")] if runtime == "torch" else sixteen_sums
+    assert len(names) == 16
+    wanted, truth = [], []
+    for name, activation in zip(names, sixteen_sums.values(), strict=True):
+        shape = activation.shape[1:]
+        tap = replace(graph.tap(name), shape=shape)
+        drawn = np.sort(np.random.default_rng(1).permutation(activation[0].size)[:200])
+        for program in ((steps.Mean((2, 3)), steps.Flatten()), (steps.Flatten(), steps.Take(drawn))):
+            wanted.append(Wanted(tap, program, *steps.program_shape(program, shape)))
+            truth.append(steps.run_program(program, activation))
+    with backend.open_reduced(wanted) as run:
+        found = run(feed, {})
+    for one, features, expected in zip(wanted, found, truth, strict=True):
+        scale = np.sqrt(np.mean(expected.astype(np.float64) ** 2))
+        assert np.abs(features - expected).max() <= 1e-4 * scale, one.tap.name
 
 
 def test_the_digits_network_is_what_its_script_trains(specs, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bad_executors
 import bad_fits
 import bad_views
 import numpy as np
@@ -16,6 +17,7 @@ from probekit.data.factors import ColumnFactor
 from probekit.testing import (
     ControlConformance,
     DatasetConformance,
+    ExecutorConformance,
     FindingConformance,
     LabelFactorConformance,
     ListenerConformance,
@@ -236,6 +238,7 @@ BAD = [
     Bad(ProbeConformance, bad_fits.PROBES, bad_fits.BAD_PROBES),
     Bad(ControlConformance, bad_views.CONTROLS, bad_views.BAD_CONTROLS),
     Bad(ReportConformance, bad_views.REPORTS, bad_views.BAD_REPORTS),
+    Bad(ExecutorConformance, bad_executors.EXECUTORS, bad_executors.BAD_EXECUTORS),
     Bad(FindingConformance, bad_views.FINDINGS, bad_views.BAD_FINDINGS),
     Bad(ListenerConformance, bad_views.LISTENERS, bad_views.BAD_LISTENERS),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The built-in datasets, label factors, reductions, probes, controls, reports and findings pass the kit."""
+"""The built-in datasets, label factors, reductions, probes, controls, reports, executors and findings pass the kit."""
 
 import csv
 import importlib
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from probekit.backends.torch import TorchBackend
-from probekit.components import Control, Dataset, LabelFactor, Probe, Reduction, Report
+from probekit.components import Control, Dataset, Executor, LabelFactor, Probe, Reduction, Report
 from probekit.data.arrays import ArraysDataset, ArraysPreprocess, DigitsDataset
 from probekit.data.controls import ControlTask, RandomWeights, ShuffledLabels
 from probekit.data.factors import BinsFactor, ColumnFactor, GroupFactor, TableFactor
@@ -20,6 +20,7 @@ from probekit.data.idx import IdxDataset
 from probekit.data.images import ImagesDataset
 from probekit.data.numbers import NumberFactor
 from probekit.data.yes_no import MultilabelFactor
+from probekit.executors import LocalExecutor
 from probekit.plugins import FINDINGS, Plugins
 from probekit.probes.early import EarlyStopping
 from probekit.probes.linear import LinearProbe
@@ -38,6 +39,7 @@ from probekit.report.terminal import TerminalReport
 from probekit.testing import (
     ControlConformance,
     DatasetConformance,
+    ExecutorConformance,
     FindingConformance,
     LabelFactorConformance,
     ProbeConformance,
@@ -201,9 +203,14 @@ class TestReports(ReportConformance):
         made: Report = request.param
         return made
 
+
+# --- executors
+
+
+class TestExecutors(ExecutorConformance):
     @pytest.fixture
-    def for_programs(self, report: Report) -> bool:
-        return report.kind in {"csv", "json"}
+    def executor(self) -> Executor:
+        return LocalExecutor(processes=2)
 
 
 # --- findings
@@ -234,7 +241,7 @@ def test_every_built_in_kind_is_under_the_kit() -> None:
         "factor": {"bins", "column", "group", "multilabel", "number", "table"},
         "reduction": {"flatten", "pca", "pool", "project", "select", "subset"}, "probe": {"linear"},
         "control": {"control_task", "random_weights", "shuffled_labels"},
-        "report": {"csv", "html", "json", "markdown", "terminal"},
+        "report": {"csv", "html", "json", "markdown", "terminal"}, "executor": {"local"},
     }  # fmt: skip
     plugins = Plugins()
     built_in = {

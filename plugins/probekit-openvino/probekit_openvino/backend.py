@@ -1,61 +1,132 @@
-"""OpenVINO as a backend: the part that every backend needs."""
+"""OpenVINO as a backend: how models are read and compiled, what its refusals mean, and reductions in its own graph."""
 
-import hashlib
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal
+from dataclasses import replace
 
-from pydantic import Field
+from probekit import InputError, MachineError, Problem, hookimpl, nearest, reading_file, runtime_option
+from probekit_openvino.basic import BasicBackend, names_of
+from probekit_openvino.runtime import core, for_numpy, is_input, needed, one_line, reader_of
 
-from probekit import Graph, ModelInput, SpecPath, Tap, hookimpl
-from probekit_openvino.runtime import OpenvinoRuntime, dtype_of, names_of, shape_of
+_FORMATS = {".onnx": "onnx", ".xml": "ir"}
+_UNKNOWN = ("No conversion rule found for operations: ", "does not support the following ONNX operations: ")
 
 
-class OpenvinoBackend(OpenvinoRuntime):
+class OpenvinoBackend(BasicBackend):
     """An ONNX file or OpenVINO IR, run by OpenVINO in float32."""
 
-    kind: Literal["openvino"] = "openvino"
-    path: SpecPath = Field(description="an .onnx file, or an IR's .xml file with its .bin beside it")
-
-    def signature(self):
-        return tuple(ModelInput(names_of(one)[0], shape_of(one), dtype_of(one)) for one in self.read().inputs)
+    device: str = runtime_option("CPU", "OpenVINO's name of the device: CPU, GPU, GPU.1 ...")
+    threads: int | None = runtime_option(None, "of the CPU; default: OpenVINO's choice", ge=1)
 
     def graph(self, example=None):
-        model, taps, edges, feeding = self.read(), [], [], {}
-        layouts = self.layouts(model)
-        for node in model.get_ordered_ops():
-            op = {"Parameter": "Input", "Constant": "Initializer"}.get(node.get_type_name(), node.get_type_name())
-            ports = [port.get_source_output() for port in node.inputs()] if op != "ShapeOf" else []
-            sources = dict.fromkeys(name for port in ports for name in feeding[port])
-            for tensor in node.outputs() if op != "Result" else []:
-                names, shape, varies = names_of(tensor), shape_of(tensor), bool(sources) or op == "Input"
-                why = "" if varies and shape != () else "it has no batch axis" if varies else "it is constant"
-                # A tensor without a name was made by the reader, which calls it otherwise each time.
-                for name in names:
-                    inner = None if shape is None else shape[1:]
-                    taps.append(Tap(name, op, inner, dtype_of(tensor), layouts.get(tensor, ""), len(taps), why))
-                    edges += [(source, name) for source in sources]
-                feeding[tensor] = names if names and varies else list(sources)
-        return Graph(tuple(taps), tuple(edges), tuple(names_of(one)[0] for one in model.outputs if names_of(one)))
+        from probekit_openvino.layouts import layouts
 
-    @contextmanager
-    def open(self, taps):
-        self.graph().require(taps)
-        model = self.read()
-        tensors = {name: tensor for node in model.get_ops() for tensor in node.outputs() for name in names_of(tensor)}
-        run = self.compiled(model, [tensors[name] for name in taps])
-        yield lambda feed: dict(zip(taps, run(feed), strict=True))
+        graph, known = super().graph(example), layouts(self.read())
+        return replace(graph, taps=tuple(replace(tap, layout=known.get(tap.name, "")) for tap in graph.taps))
 
-    def fingerprint(self):
-        digest = hashlib.blake2b(digest_size=16)
-        for node in self.read().get_ordered_ops():
-            if node.get_type_name() == "Constant":  # wherever its values lie: in the file or beside it
-                digest.update(node.data.tobytes())
-        digest.update(Path(self.path).read_bytes())
-        return digest.hexdigest()
+    def read(self):
+        """Return the model; nothing is compiled.
 
-    def with_checkpoint(self, path):
-        return self.model_copy(update={"path": path})
+        Raises:
+            InputError: ``PK-M01`` no file, ``PK-M06`` another kind of file, ``PK-M02`` a damaged one, ``PK-M19`` an
+                operator is not known.
+        """
+        with reading_file(self.path) as file:
+            if file.suffix not in _FORMATS:
+                hint = "name an .onnx file, or the .xml file of an IR"
+                raise InputError(Problem("PK-M06", f"{self.path!r} ends in {file.suffix!r}", hint, "model.path"))
+            try:
+                # Core would try every format on a damaged file, and each would write its own complaint to the terminal.
+                reader = reader_of(_FORMATS[file.suffix])
+                model = reader.convert(reader.load(self.path))
+            except Exception as error:
+                raise InputError(self._refusal(error)) from error
+        if not model.outputs:
+            what = f"{self.path!r} holds no graph with an output"
+            raise InputError(Problem("PK-M02", what, "export or copy it again", "model.path"))
+        return model
+
+    def _refusal(self, error):
+        text = one_line(error)
+        for sign in _UNKNOWN:
+            if sign in text:
+                what = f"OpenVINO has no operator {text.split(sign)[1].split()[0].rstrip(',')!r}"
+                hint = "export the model with standard operators, or try kind: onnx"
+                return Problem("PK-M19", what, hint, "model.path")
+        return Problem("PK-M02", f"OpenVINO refuses {self.path!r}: {text}", "export or copy it again", "model.path")
+
+    def compiled(self, model, tensors, masks=()):
+        """Return a function from a batch's inputs to some tensors, each as a new array.
+
+        Args:
+            model: what nothing out of ``tensors`` needs is not compiled.
+            tensors: to compute.
+            masks: inputs besides those of the model.
+
+        Raises:
+            InputError: ``PK-M02``, OpenVINO refuses to compile it; the function raises ``PK-M23``.
+            MachineError: ``PK-E02``, there is no such device.
+        """
+        from probekit_openvino.quiet import ops, ov
+
+        fed = {number: names_of(one)[0] for number, one in enumerate(tensors) if is_input(one)}
+        results = [ops.result(for_numpy(one)) for one in tensors if not is_input(one)]
+        if not results:
+            return lambda feed: [feed[name] for name in fed.values()]
+        sinks = model.get_sinks()
+        inputs = needed([*results, *sinks], [*model.get_parameters(), *masks])
+        request = self._compile(ov.Model(results, sinks, inputs, "probekit")).create_infer_request()
+        names = [names_of(one.output(0))[0] for one in inputs]
+
+        def run(feed):
+            if sinks:
+                request.reset_state()  # what one batch leaves behind must not change the next one
+            try:
+                # The arrays that come back are copies; those that go in are not copied.
+                found = iter(request.infer([feed[name] for name in names], share_inputs=True).to_tuple())
+            except Exception as error:
+                what = f"OpenVINO cannot run the model: {one_line(error)}"
+                raise InputError(Problem("PK-M23", what, "", "model")) from error
+            return [feed[fed[number]] if number in fed else next(found) for number in range(len(tensors))]
+
+        return run
+
+    def _compile(self, model):
+        there = core().available_devices
+        if self.device.partition(".")[0] not in {one.partition(".")[0] for one in there}:
+            what = f"OpenVINO has no device {self.device!r} here"
+            raise MachineError(Problem("PK-E02", what, nearest(self.device, there, "available"), "model.device"))
+        # By default it computes in bfloat16 or float16 where the machine is faster at it, and quantizes activations.
+        options = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+        options |= {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        if self.device == "CPU":
+            # A thread that is pinned to a core waits for it where another process works there.
+            options |= {"ENABLE_CPU_PINNING": "NO", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+            options |= {"INFERENCE_NUM_THREADS": str(self.threads)} if self.threads else {}
+        try:
+            return core().compile_model(model, self.device, options)
+        except Exception as error:
+            raise InputError(self._refusal(error)) from error
+
+    def open_reduced(self, wanted):
+        from probekit_openvino.reduced import open_reduced
+
+        return open_reduced(self, wanted)
+
+    def compare(self, wanted, feed, masks):
+        from probekit_openvino.reduced import compare
+
+        return compare(self, wanted, feed, masks)
+
+    def runtime(self):
+        from probekit_openvino.quiet import ops, ov
+
+        x = ops.parameter([1], ov.Type.f32)
+        compiled = self._compile(ov.Model([ops.result(ops.relu(x))], [x], "any"))
+        return {
+            "openvino": ov.get_version(),
+            "device": ", ".join(compiled.get_property("EXECUTION_DEVICES")),
+            "precision": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
+            "threads": self.threads or "default",
+        }
 
 
 @hookimpl

@@ -1,6 +1,7 @@
 """Axis layouts of tensors: where an operator's definition fixes them, carried along to others."""
 
 from probekit import propagate_layouts
+from probekit_openvino.basic import names_of
 
 _CHANNELS_FIRST = {
     "AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "BatchNormInference", "Convolution", "ConvolutionBackpropData",
@@ -16,7 +17,7 @@ _BY_RANK = {3: "NCT", 4: "NCHW", 5: "NCDHW"}
 
 
 def layouts(model):
-    """Return the layouts that are certain, by tensor."""
+    """Return the layouts that are certain, by the names of the tensors."""
     seeds, links, ranks = {}, [], {}
     for node in model.get_ordered_ops():
         op, into = node.get_type_name(), [port.get_source_output() for port in node.inputs()]
@@ -30,4 +31,5 @@ def layouts(model):
             links.append((into[0], node.output(0), tuple(into[1].get_node().data.tolist())))
         elif op in _SAME_AXES:
             links += [(one, node.output(0), None) for one in into]
-    return {tensor: "NC" for tensor, rank in ranks.items() if rank == 2} | propagate_layouts(seeds, links, ranks)
+    known = {tensor: "NC" for tensor, rank in ranks.items() if rank == 2} | propagate_layouts(seeds, links, ranks)
+    return {name: layout for tensor, layout in known.items() for name in names_of(tensor)}

@@ -4,9 +4,10 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from probekit import InputError, Problem, steps
+from probekit import InputError, Problem, relative_difference, steps
+from probekit_openvino.basic import names_of
 from probekit_openvino.quiet import ops, ov
-from probekit_openvino.runtime import for_numpy, is_input, names_of
+from probekit_openvino.runtime import for_numpy, is_input
 
 
 @contextmanager
@@ -33,11 +34,8 @@ def open_reduced(backend, wanted):
 
 def compare(backend, wanted, feed, masks):
     """As ``Backend.compare``: how far the model's first output is from itself when the taps are read besides."""
-    untapped, tapped = (
-        np.asarray(_open(backend, some, output=True)[1](feed, masks)[-1], np.float64) for some in ([], wanted)
-    )
-    largest = np.abs(untapped).max(initial=0)
-    return {"output_against_untapped": float(np.abs(tapped - untapped).max(initial=0) / largest) if largest else 0.0}
+    untapped, tapped = (_open(backend, some, output=True)[1](feed, masks)[-1] for some in ([], wanted))
+    return {"output_against_untapped": relative_difference(tapped, untapped)}
 
 
 def _open(backend, wanted, *, output=False):

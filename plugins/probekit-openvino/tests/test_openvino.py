@@ -1,6 +1,8 @@
 """The plugin: it passes the kit, and gives the features of the runtimes that probekit brings along."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +13,16 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from probekit_openvino.backend import OpenvinoBackend
+from probekit_openvino.basic import BasicBackend
 from probekit_openvino.quiet import ov
 
+import probekit
 from probekit import InputError, MachineError, Tap, Wanted, steps
 from probekit.testing import BackendConformance
 
 ROOT = Path(__file__).parents[3]
 FASHION = ROOT / "specs" / "models" / "fashion_convnet.onnx"
 INT8 = ROOT / "specs" / "models" / "fashion_convnet_int8.onnx"
-RESNET50 = ROOT / "specs" / "data" / "resnet50.onnx"
 
 
 def backend_of(path, **fields):
@@ -131,23 +134,6 @@ def test_int8_has_the_values_of_onnxruntime():
     step = 0.05  # both round to 8 bits, and a sum that lies between two codes may go either way
     for name, truth in in_onnxruntime(INT8, feed, list(found)).items():
         assert np.mean(np.abs(found[name] - truth)) / np.sqrt(np.mean(truth**2)) < step
-
-
-def test_resnet50_has_the_features_of_onnxruntime():
-    if not RESNET50.is_file():
-        pytest.skip("type: python specs/models/resnet50_onnx.py")
-    model = onnx.load(RESNET50, load_external_data=False)
-    sums = [node.output[0] for node in model.graph.node if node.op_type == "Add"]
-    name = model.graph.input[0].name
-    feed = {name: np.random.default_rng(0).standard_normal((2, 3, 224, 224), dtype=np.float32)}
-    truth = in_onnxruntime(RESNET50, feed, sums)
-    subset = steps.Take(np.arange(0, 100_352, 1_000))
-    asked = [wanted(one, truth[one].shape[1:], steps.Mean((2, 3)), steps.Flatten()) for one in sums]
-    asked += [wanted(one, truth[one].shape[1:], steps.Flatten(), subset) for one in sums]
-    with backend_of(RESNET50).open_reduced(asked) as run:
-        found = run(feed, {})
-    for one, features in zip(asked, found, strict=True):
-        assert apart(features, steps.run_program(one.program, truth[one.tap.name])) < 1e-4, one.tap.name
 
 
 def test_only_what_the_taps_need_is_run(tmp_path):
@@ -290,6 +276,59 @@ assert "openvino" in sys.modules and not [name for name in sys.modules if name.s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_part_that_every_backend_needs_is_short():
-    text = (Path(__file__).parents[1] / "probekit_openvino" / "backend.py").read_text(encoding="utf-8")
-    assert len([line for line in text.splitlines() if line.strip()]) <= 60
+# --- what it takes to write it
+
+MODULES = ["backend", "basic", "layouts", "quiet", "reduced", "runtime"]
+
+
+def source(name):
+    return (Path(__file__).parents[1] / "probekit_openvino" / f"{name}.py").read_text(encoding="utf-8")
+
+
+def counted(text):
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
+class TestBasic(Kit):
+    """The part that every backend needs passes the kit alone."""
+
+    test_kind_is_declared_and_found = None  # a spec's kind is the whole backend
+
+    @pytest.fixture
+    def backend(self):
+        return BasicBackend(path=str(FASHION))
+
+    @pytest.fixture
+    def other_weights(self, tmp_path):
+        return BasicBackend(path=str(with_another_weight(FASHION, tmp_path / "other.onnx")))
+
+
+def test_the_part_that_every_backend_needs_has_sixty_lines():
+    """Every line that is not blank counts, with those that register the backend; nothing else of the plugin is used but
+    the import of OpenVINO.
+    """
+    basic, hook = source("basic"), source("backend").partition("@hookimpl")[2]
+    assert counted(f"{basic}@hookimpl{hook}") <= 60
+    assert set(re.findall(r"from (probekit_openvino\S*) import", basic)) == {"probekit_openvino.quiet"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_is_used_but_the_public_api(name):
+    """Only names of ``probekit.__all__``, and none that begins with an underscore of an object that is not its own."""
+    for node in ast.walk(ast.parse(source(name))):
+        if isinstance(node, ast.Import):
+            assert all(not one.name.startswith("probekit") for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "probekit":
+            assert node.module == "probekit"
+            assert {one.name for one in node.names} <= set(probekit.__all__)
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            assert ast.unparse(node.value) == "self"
+
+
+def test_the_readme_counts_the_lines_of_every_file():
+    folder = Path(__file__).parents[1]
+    told = re.findall(
+        r"^\| `probekit_openvino/(\w+)\.py` \| (\d+) \|", (folder / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert {name: int(lines) for name, lines in told} == {name: counted(source(name)) for name in MODULES}
+    assert {path.stem for path in (folder / "probekit_openvino").glob("*.py")} == {"__init__", *MODULES}

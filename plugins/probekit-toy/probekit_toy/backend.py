@@ -1,6 +1,5 @@
 """A backend: a multilayer perceptron in NumPy, whose weights w0, b0, w1, b1 ... stand in an .npz file."""
 
-import hashlib
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from probekit import Backend, Graph, InputError, ModelInput, Problem, SpecPath, Tap, absent_file, hookimpl
+from probekit import Backend, Graph, ModelInput, SpecPath, Tap, content_digest, hookimpl, reading_file
 
 
 class ToyBackend(Backend):
@@ -47,17 +46,11 @@ class ToyBackend(Backend):
 
     def fingerprint(self):
         self._layers()  # refuses a file that is absent or damaged
-        return hashlib.blake2b(Path(self.path).read_bytes(), digest_size=16).hexdigest()
+        return content_digest(Path(self.path))
 
     def _layers(self):
-        if not Path(self.path).is_file():
-            raise InputError(absent_file(Path(self.path), "model.path"))
-        try:
-            with Path(self.path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return [(file[f"w{n}"], file[f"b{n}"]) for n in range(len(file.files) // 2)]
-        except Exception as error:
-            what = f"{self.path!r} holds no arrays w0, b0 ...: {error}"
-            raise InputError(Problem("PK-M02", what, field="model.path")) from error
+        with reading_file(self.path) as path, path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return [(file[f"w{n}"], file[f"b{n}"]) for n in range(len(file.files) // 2)]
 
 
 @hookimpl

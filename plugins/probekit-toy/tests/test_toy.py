@@ -1,5 +1,6 @@
 """The plugin as it is installed: its spec runs from end to end, and its backend gives what NumPy gives."""
 
+import inspect
 from itertools import pairwise
 from pathlib import Path
 
@@ -64,3 +65,8 @@ def test_the_spec_runs_from_end_to_end(weights, tmp_path):
     assert result.model[0].error["test"] > 0.4
     used = {plugin["kind"]: plugin["distribution"] for plugin in result.provenance["plugins"]}
     assert used["backend.toy"] == "probekit-toy"
+
+
+def test_the_backend_has_at_most_sixty_lines():
+    text = Path(inspect.getfile(ToyBackend)).read_text(encoding="utf-8")
+    assert len([line for line in text.splitlines() if line.strip()]) <= 60
