@@ -7,15 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# A fast run: one tap, one feature, few examples.
+DATA = "{kind: arrays, arrays: {image: images.npy}, columns: columns.csv}"
+
+# A fast run: one tap, few examples, and no package that takes long to import but torch.
 SPEC = f"""\
 probekit: 1
 model: {{kind: onnx, path: "{ROOT / "specs" / "models" / "digits_convnet.onnx"}"}}
-data: {{kind: digits}}
+data: {DATA}
 taps: [image]
 labels: {{digit: {{kind: column, column: label}}}}
 splits:
@@ -97,6 +100,10 @@ def register_reports():
 
 @pytest.fixture
 def folder(tmp_path, distributions):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "images.npy", rng.random((120, 1, 8, 8), np.float32))
+    rows = [f"{rng.integers(3)},{('even', 'odd')[row % 2]}" for row in range(120)]
+    (tmp_path / "columns.csv").write_text("\n".join(["label,half", *rows]) + "\n")
     site = distributions.Site(tmp_path / "site")
     site.add(
         "pk-meddler",
@@ -112,14 +119,14 @@ def folder(tmp_path, distributions):
 def run(
     folder: Path, text: str, *arguments: str, plugins: bool = True, disable: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run a spec in a process and a feature store of its own."""
+    """Run a spec in one process and a feature store of its own."""
     (folder / "s.yaml").write_text(text)
     shutil.rmtree(folder / "store", ignore_errors=True)
     path = [*([str(folder / "site")] if plugins else []), str(ROOT)]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PROBEKIT_STORE": str(folder / "store")}
     environ.pop("PROBEKIT_DISABLE_PLUGIN_AUTOLOAD", None)
     environ |= {"PROBEKIT_DISABLE_PLUGIN_AUTOLOAD": "1"} if disable else {}
-    command = [sys.executable, "-m", "probekit", "run", "s.yaml", "-q", *arguments]
+    command = [sys.executable, "-m", "probekit", "run", "s.yaml", "-q", "--in-process", *arguments]
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -208,7 +215,7 @@ def test_a_probe_of_a_plugin_that_raises_costs_only_itself(folder):
     ("old", "new", "error"),
     [
         ("{kind: column, column: label}", "{kind: faulty}", "TypeError: no labels"),
-        ("{kind: digits}", "{kind: faulty}", "ZeroDivisionError: division by zero"),
+        (DATA, "{kind: faulty}", "ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_component_of_a_plugin_that_raises_is_no_fault_of_probekits(folder, old, new, error):

