@@ -4,9 +4,9 @@
     python specs/models/pathological_net.py
 
 The paper gives 128 layers of 128 units, MNIST, SGD and the skip from the image to the second half. The rest is ours:
-tanh, weights of deviation 1.5 / √inputs, biases of 0, a step of 0.01 without momentum, batches of 128 of the first 50,000
-training images, without an epoch's last, smaller one. So large weights scramble the image over 64 layers, while those
-after the skip learn; with a gain of 1 the whole network is of use, with 5/3 little is learned.
+tanh, weights of deviation 1.5 / √inputs, biases of 0, a step of 0.01 without momentum, batches of 128 of the first
+50,000 training images, without an epoch's last, smaller one. So large weights scramble the image over 64 layers, while
+those after the skip learn; with a gain of 1 the whole network is of use, with 5/3 little is learned.
 
 Writes ``step_500.safetensors`` and ``step_2000.safetensors`` (9 MB each) into ``specs/data/pathological_net`` (or
 ``--out``), in a minute and a half of one core. The same seed gives the same weights.

@@ -364,7 +364,8 @@ def test_an_entry_point_that_is_no_kind_is_told_only_when_it_is_checked(site, po
         plugins.check(provider)
     assert str(refused.value) == (
         f"pk-bad 1.0 (pk_bad) declares '{point.rstrip('.')}', which is no kind; its entry point is to be "
-        "CATEGORY.KIND, with one of backend, dataset, factor, reduction, probe, control, report, executor, listener, finding"
+        "CATEGORY.KIND, with one of backend, dataset, factor, reduction, probe, control, report, executor, listener, "
+        "finding"
     )
     assert "pk_bad" not in sys.modules
 
