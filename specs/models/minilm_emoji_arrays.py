@@ -94,8 +94,8 @@ def bert_piece(piece: str) -> str:
     return piece if len(piece) > 1 and piece.startswith("[") else f"##{piece}"
 
 
-def read_emoji(path: Path) -> list[Emoji]:
-    """Return the fully-qualified emoji of an emoji-test.txt, without those that differ by skin tone."""
+def read_emoji(path: Path, *, tones: bool = False) -> list[Emoji]:
+    """Return the fully-qualified emoji of an emoji-test.txt; those that differ by skin tone only where asked for."""
     if not path.is_file():
         sys.exit(f"{path} is missing; run: apt-get install unicode-data")
     found = []
@@ -109,7 +109,7 @@ def read_emoji(path: Path) -> list[Emoji]:
             points, _, rest = line.partition(";")
             # After the hash: the emoji, the version that brought it, its name.
             name = rest.partition("#")[2].split(maxsplit=2)[2]
-            if "skin tone" not in name:
+            if tones or "skin tone" not in name:
                 id_ = " ".join(f"U+{point}" for point in points.split())
                 found.append(Emoji(id_, name, group, subgroup, len(name.split())))
     return found

@@ -1,5 +1,6 @@
 """EfficientNet-Lite0 over emoji, as shipped: what becomes readable with depth, and what gets lost."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -83,3 +84,44 @@ def test_the_kind_of_thing_is_found_with_depth_and_luminance_gets_lost(specs, ar
     assert error["stem", "group"] > error["head", "group"] + 0.2
     assert error["stem", "luminance"] < error["head", "luminance"] - 0.12
     assert {one.factor for one in result.findings if one.kind == "losing"} == {"luminance"}
+
+
+@pytest.fixture(scope="module")
+def tones(specs, need, tmp_path_factory):
+    """A quarter of the emoji that come in skin tones, in all of them, drawn by the shipped script."""
+    need(all(find_spec(name) for name in PACKAGES) and FONT.is_file() and NAMES.is_file(), COMMAND)
+    folder = tmp_path_factory.mktemp("tones")
+    script = specs / "models" / "efficientnet_lite0_emoji_arrays.py"
+    command = [sys.executable, script, "--tones", "--out", folder, "--every", "4"]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "EFFICIENTNET_TONES", str(folder))
+        yield folder
+
+
+def test_each_emoji_is_drawn_in_every_tone_and_only_its_skin_differs(tones):
+    images = np.load(tones / "images.npy")
+    with (tones / "columns.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(images) > 100
+    hand = [number for number, row in enumerate(rows) if row["base"] == "U+1F44B"]
+    assert [rows[number]["tone"] for number in hand] == [
+        "none", "light", "medium-light", "medium", "medium-dark", "dark",
+    ]  # fmt: skip
+    # A modifier that is drawn beside its emoji, not into it, would change the picture's outline.
+    outlines = [(images[number] < 250).any(axis=0) for number in hand]
+    assert all(np.mean(outline == outlines[0]) > 0.99 for outline in outlines)
+    light = [float(rows[number]["luminance"]) for number in hand[1:]]
+    assert light == sorted(light, reverse=True)
+    assert light[0] > light[-1] + 80
+
+
+def test_a_skin_tone_is_read_in_emoji_that_the_probe_has_not_seen(specs, tones, tmp_path):
+    settings = ("taps=[{match: input, as: image, layout: NCHW}, {match: _swish, as: stem}]", *QUICK[1:])
+    asking = load_spec(specs / "efficientnet_lite0_skin_tone.yaml", Plugins(), settings, trust_code=True)
+    result = run_spec(asking, Plugins(), tmp_path).result
+    error = {(probe.tap, probe.factor): probe.error["test"] for probe in result.probes}
+    assert error.keys() == {(tap, factor) for tap in ("image", "stem") for factor in ("tone", "shows", "luminance")}
+    assert error["stem", "tone"] < error["image", "tone"] - 0.1
+    assert error["stem", "tone"] < 0.5
+    assert all(one.interval().over == "groups" for one in result.probes)
