@@ -234,12 +234,15 @@ class SlowSite:
         return found
 
     def results(self) -> tuple[bytes, bytes] | None:
-        """Return what must be equal of two runs: the results without times, and the predictions; None without any."""
+        """Return what must be equal of two runs: the results without times and where fits were made, and the predictions.
+
+        None without any.
+        """
         path = self.out / "results.json"
         if not path.exists():
             return None
         found: dict[str, Any] = json.loads(path.read_bytes())
-        for name in ("started", "seconds", "store", "fits"):
+        for name in ("started", "seconds", "store", "fits", "executor"):
             found["provenance"].pop(name)
         for probe in found["probes"]:
             probe.pop("seconds")
