@@ -234,9 +234,9 @@ class SlowSite:
         return found
 
     def results(self) -> tuple[bytes, bytes] | None:
-        """Return what must be equal of two runs: the results without times and where fits were made, and the predictions.
+        """Return what must be equal of two runs, None without any.
 
-        None without any.
+        These are the results, without times and where fits were made, and the predictions.
         """
         path = self.out / "results.json"
         if not path.exists():
