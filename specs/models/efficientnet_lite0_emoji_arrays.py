@@ -43,8 +43,13 @@ SIZE = 224
 FONT_SIZE = 109
 """The only size that the font's bitmaps have."""
 VARIATION_SELECTOR = "U+FE0F"
-TONES = {f"U+{0x1F3FB + place:X}": name for place, name in enumerate(("light", "medium-light", "medium", "medium-dark",
-                                                                      "dark"))}  # fmt: skip
+TONES = {
+    "U+1F3FB": "light",
+    "U+1F3FC": "medium-light",
+    "U+1F3FD": "medium",
+    "U+1F3FE": "medium-dark",
+    "U+1F3FF": "dark",
+}
 """Unicode's modifiers, which follow what they colour."""
 
 
@@ -124,11 +129,8 @@ def main() -> None:
 
     every = read_emoji(args.emoji, tones=args.tones)
     chosen = in_all_tones(every) if args.tones else [one for one in every if len(code_points(one)) == 1]
-    if args.tones:  # all six of every N-th
-        kept = list(dict.fromkeys(code_points(one)[0] for one in chosen))[:: args.every]
-        chosen = [one for one in chosen if code_points(one)[0] in kept]
-    else:
-        chosen = chosen[:: args.every]
+    kept = set(list(dict.fromkeys(code_points(one)[0] for one in chosen))[:: args.every])
+    chosen = [one for one in chosen if code_points(one)[0] in kept]  # with all its tones
     emoji, images, luminance = draw(chosen, args.font)
     print(f"left out: {len(chosen) - len(emoji)} emoji that the font does not draw, or draws as another one")
     args.out.mkdir(parents=True, exist_ok=True)
