@@ -17,6 +17,8 @@ SMALL_FIT_FLOPS = 4e9
 _ONE_THREAD_FLOPS = 2e7
 _HALF_WIDTH_FLOPS, _HALF_WIDTH_FLOPS_CACHED = 5e7, 2e9
 _CACHED_VALUES = 1 << 23
+_STREAMED_COLUMNS = 128
+"""From so many on, half the width saves more than it costs to standardise rows that are read anew."""
 
 
 @contextmanager
@@ -54,9 +56,10 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def is_faster_rough(X: Design, columns: int) -> bool:
     """Return whether passes of so many columns are faster in bfloat16.
 
-    What stays in the processor's cache is not read faster for being half as wide: there, only many columns are.
+    What stays in the processor's cache is not read faster for being half as wide: there, only many columns are. Nor are
+    rows that are read anew in every pass: in float32 they need not be standardised.
     """
-    if not has_fast_bfloat16(X.device):
+    if not has_fast_bfloat16(X.device) or (X.streamed and columns < _STREAMED_COLUMNS):
         return False
     cached = X.device.type == "cpu" and X.numel() <= _CACHED_VALUES
     return 4 * X.numel() * columns >= (_HALF_WIDTH_FLOPS_CACHED if cached else _HALF_WIDTH_FLOPS)

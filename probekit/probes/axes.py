@@ -130,14 +130,15 @@ class Axes:
             curvature: shape (heads, columns), eigenvalues of the loss's second derivative.
             shift: shape (heads, 1).
         """
-        full: Tensor = 1 / (curvature.unsqueeze(-1) * self._cast("values", gradient) + shift.unsqueeze(-1))
+        full: Tensor = 1 / (curvature.unsqueeze(-1) * self.cast("values", gradient) + shift.unsqueeze(-1))
         if self.leading is None:
             return gradient * full
-        leading = self._cast("leading", gradient)
+        leading = self.cast("leading", gradient)
         flat: Tensor = (1 / (curvature * self.rest + shift)).unsqueeze(-1)
         return (gradient * flat).add_(((gradient @ leading).mul_(full - flat)) @ leading.T)
 
-    def _cast(self, name: str, like: Tensor) -> Tensor:
+    def cast(self, name: str, like: Tensor) -> Tensor:
+        """Return ``values`` or ``leading`` in the dtype and on the device of a tensor; it is kept for the next time."""
         key = (name, like.dtype)
         if key not in self._as:
             self._as[key] = getattr(self, name).to(dtype=like.dtype, device=like.device)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from probekit.probes.metric import refreshed
+from probekit.probes.refresh import refreshed
 from probekit.probes.stack import Heads, dots, like
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _FEW_COLUMNS = 64
 _CACHED_VALUES = 1 << 20
+
+_BLOCK_VALUES = 1 << 22
+_FEWEST_ROWS, _FEWEST_ROWS_MANY = 32, 256
 _SHORTEST = 13
 _LEAST_CURVATURE = 1e-30
 _SHORTEST_METRIC = 0.05
@@ -33,11 +36,12 @@ class Descent:
         axes: of X.
         dtype: of the products with X; parameters are float32, or float64 where the products are.
         groups: of heads.
+        known_rows: of whose curvature each may be known by itself.
     """
 
-    def __init__(self, axes: Axes, dtype: torch.dtype, groups: Sequence[Heads]) -> None:
+    def __init__(self, axes: Axes, dtype: torch.dtype, groups: Sequence[Heads], known_rows: int = 0) -> None:
         self.X: Design = axes.X
-        self.axes, self.dtype, self.groups = axes, dtype, list(groups)
+        self.axes, self.dtype, self.groups, self.known_rows = axes, dtype, list(groups), known_rows
         self.passes = 0.0
 
     def restart(self) -> None:
@@ -54,7 +58,7 @@ class Descent:
     def step(self) -> list[Tensor]:
         """Move every head along its L-BFGS direction; return, for each group, which heads could not get lower."""
         for heads in self.groups:
-            heads.metric = refreshed(heads, self.axes)
+            heads.metric = refreshed(heads, self.axes, self.known_rows)
             heads.steps += 1
         directions = [-_newton_like(heads) for heads in self.groups]
         found = self._sweep(directions)
@@ -82,8 +86,7 @@ class Descent:
         """
         stacked = torch.cat([d[..., :-1].flatten(0, 1) for d in directions]).to(self.dtype)
         moves = torch.cat([d[..., -1].flatten() for d in directions])
-        at_once = max(256, _CACHED_VALUES // len(stacked))
-        blocks, units = self._blocks(at_once)
+        blocks, units = self._blocks(len(stacked))
         if units is not None:
             stacked, added = units.weights(stacked)
             moves = moves + added
@@ -108,14 +111,19 @@ class Descent:
                 torch.add(heads.Z[..., here], moved, out=own)
                 losses[place] += heads.sum(heads.loss.residual(own, heads.answers(here)))
                 top += size
-            gradient += residual.to(self.dtype) @ block
+            if self.dtype == wide:
+                gradient.addmm_(residual, block)
+            else:
+                gradient += residual.to(self.dtype) @ block
             biases += residual.sum(dim=1)
             first += len(block)
         self.passes += 1
         return self._split(losses, gradient if units is None else units.gradient(gradient, biases), biases)
 
-    def _blocks(self, at_once: int) -> tuple[Iterator[Tensor], OwnUnits | None]:
-        """Return the rows, standardised or as they are, and then what makes up for it."""
+    def _blocks(self, columns: int) -> tuple[Iterator[Tensor], OwnUnits | None]:
+        """Return the rows, standardised or as they are, and then what makes up for it, for products of some columns."""
+        fewest = _FEWEST_ROWS if columns < _FEW_COLUMNS else _FEWEST_ROWS_MANY
+        at_once = max(fewest, min(_CACHED_VALUES // columns, _BLOCK_VALUES // self.X.shape[1]))
         units = self.X.own_units(self.dtype)
         return (self.X.blocks(self.dtype, at_once) if units is None else self.X.own_blocks(at_once)), units
 
@@ -141,7 +149,7 @@ class Descent:
         ]
         first = 0
         columns = sum(len(places) * heads.columns for heads, places in zip(self.groups, chosen, strict=True))
-        blocks, units = self._blocks(max(256, _CACHED_VALUES // columns))
+        blocks, units = self._blocks(columns)
         for block in blocks:
             here = slice(first, first + len(block))
             for heads, (places, rate), total in zip(self.groups, some, totals, strict=True):
@@ -215,7 +223,9 @@ def _newton_like(heads: Heads) -> Tensor:
     R.diagonal(dim1=1, dim2=2).add_((D == 0).squeeze(2))  # a pair that is none
     alpha = torch.linalg.solve_triangular(R, (S @ g).cpu().double().roll(-since, 1), upper=True)
     q = torch.baddbmm(g, Y.mT, like(alpha.roll(since, 1), g), alpha=-1)
-    r = heads.metric(q.view_as(heads.gradient)).flatten(1).unsqueeze(2).mul_(_scale(heads))
+    r = heads.metric(q.view_as(heads.gradient)).flatten(1).unsqueeze(2)
+    if heads.metric.too_long:
+        r.mul_(_scale(heads))
     right = D * alpha - (Y @ r).cpu().double().roll(-since, 1)
     rest = torch.linalg.solve_triangular(R.mT, right, upper=False)
     r = torch.baddbmm(r, S.mT, like(rest.roll(since, 1), g))

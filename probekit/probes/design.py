@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from probekit.probes.standardise import rows_at_once
+from probekit.zero_copy import tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from probekit.components import FeatureMatrix, FloatArray, IntArray
+    from probekit.components import FeatureMatrix, IntArray
     from probekit.probes.standardise import Standardiser
-
-READ_AHEAD = 2
-"""Blocks that wait, read and standardised, for the products."""
-_PAGE_VALUES = 1024
 
 
 @dataclass(frozen=True)
@@ -134,7 +128,7 @@ class Held(Design):
 
 
 class Streamed(Design):
-    """Rows that are read and standardised anew in every pass, by a thread that is a few blocks ahead.
+    """Rows that are read and standardised anew in every pass; the store fetches a few blocks ahead.
 
     Args:
         features: of all rows.
@@ -165,15 +159,8 @@ class Streamed(Design):
 
     def blocks(self, dtype: torch.dtype, at_once: int) -> Iterator[Tensor]:
         """Read and standardise block by block."""
-        at_once = min(at_once, self._most)
-
-        def read() -> Iterator[Tensor]:
-            for start in range(0, len(self), at_once):
-                rows = self._features.read(self._train[start : start + at_once])
-                yield torch.from_numpy(self._scale(rows)).to(dtype=dtype)
-
-        for block in read() if len(self) <= at_once else _ahead(read()):
-            yield block.to(self.device)
+        for rows in self._features.blocks(min(at_once, self._most), self._train):
+            yield torch.from_numpy(self._scale(rows)).to(device=self.device, dtype=dtype)
 
     def own_units(self, dtype: torch.dtype) -> OwnUnits | None:
         """Leave standardising to the weights, where that loses few digits of the dtype."""
@@ -181,17 +168,8 @@ class Streamed(Design):
 
     def own_blocks(self, at_once: int) -> Iterator[Tensor]:
         """Read block by block: memory of the store itself where the rows lie there as they are needed."""
-
-        at_once = min(at_once, self._most)
-
-        def read() -> Iterator[Tensor]:
-            for rows in self._features.blocks(at_once, self._train):
-                if not rows.flags.owndata:
-                    rows.reshape(-1)[::_PAGE_VALUES].max()  # brings the file's pages into memory
-                yield _read_only(rows)
-
-        for block in read() if len(self) <= at_once else _ahead(read()):
-            yield block.to(self.device)
+        for rows in self._features.blocks(min(at_once, self._most), self._train):
+            yield tensor_of(rows).to(self.device)
 
     def release(self) -> None:
         """There are none."""
@@ -204,28 +182,6 @@ class Streamed(Design):
             part = self._features.read(chosen[start : start + self._most])
             found[start : start + self._most] = torch.from_numpy(self._scale(part))
         return found
-
-
-def _ahead(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Give blocks that a thread makes, a few ahead."""
-    with ThreadPoolExecutor(1, "probekit-rows") as pool:
-        waiting = [pool.submit(next, blocks, None) for _ in range(READ_AHEAD)]
-        try:
-            while (block := waiting.pop(0).result()) is not None:
-                waiting.append(pool.submit(next, blocks, None))
-                yield block
-        finally:
-            for one in waiting:
-                one.cancel()
-
-
-def _read_only(rows: FloatArray) -> Tensor:
-    """Return a tensor of memory that is not to be written to, which PyTorch has no notion of and warns about."""
-    if rows.flags.writeable:
-        return torch.from_numpy(rows)
-    memory: Any = (ctypes.c_float * rows.size).from_address(rows.ctypes.data)
-    memory.owner = rows  # lives as long as the tensor does
-    return torch.from_numpy(np.frombuffer(memory, np.float32).reshape(rows.shape))
 
 
 def hold(source: Design) -> Held:

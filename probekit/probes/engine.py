@@ -45,6 +45,7 @@ def minimise(
     arithmetic: str = "auto",
     tell: Callable[[Sequence[Head], float], None] | None = None,
     history: int = LONGEST_HISTORY,
+    known_rows: int = 0,
 ) -> None:
     """Minimise all heads; each then holds the best that was found and its bound.
 
@@ -56,10 +57,11 @@ def minimise(
         arithmetic: ``auto`` as the module says; ``float32`` without bfloat16; ``float64`` from the beginning.
         tell: called after each pass with the heads and the largest share of chance by which one may be off.
         history: the most pairs that L-BFGS keeps.
+        known_rows: of whose curvature each may be known by itself, at most.
     """
     columns = sum(head.answers.columns for head in heads)
     with threads_for(4 * axes.X.numel() * columns, axes.X.device):
-        _Fit(X, axes, heads, max_passes, tell, history).run(arithmetic)
+        _Fit(X, axes, heads, max_passes, tell, history, known_rows).run(arithmetic)
 
 
 def _joined(groups: Sequence[Heads]) -> list[Heads]:
@@ -81,9 +83,10 @@ class _Fit:
         max_passes: int,
         tell: Callable[[Sequence[Head], float], None] | None,
         history: int,
+        known_rows: int,
     ) -> None:
         self.X, self.axes, self.heads, self.max_passes, self.tell = X, axes, heads, max_passes, tell
-        self.history = history
+        self.history, self.known_rows = history, known_rows
         self.looks, self.proofs = Looks(axes, heads, max_passes), Proofs(X, axes, heads)
 
     def run(self, arithmetic: str) -> None:
@@ -132,7 +135,7 @@ class _Fit:
         parked: list[Heads] = []
         if not groups:
             return parked
-        descent = Descent(self.axes, dtype, groups)
+        descent = Descent(self.axes, dtype, groups, self.known_rows)
         descent.restart()
         name = str(dtype).removeprefix("torch.")
         for heads in groups:

@@ -134,8 +134,9 @@ class JointFit:
                 stop += 1
             some = [head for head, _ in new[start:stop]]
             minimise(
-                rows.X, rows.axes, some, self.probe.max_passes, self.probe.arithmetic, self._tell, rows.plan.history
-            )
+                rows.X, rows.axes, some, self.probe.max_passes, self.probe.arithmetic, self._tell, rows.plan.history,
+                rows.plan.known_rows,
+            )  # fmt: skip
             for head, before in new[start:stop]:
                 before.append(head)
             start = stop

@@ -88,6 +88,26 @@ class Loss(ABC):
         """
 
     @abstractmethod
+    def traces(self, Z: Tensor) -> Tensor:
+        """Return the trace of each row's second derivative, shape (heads, rows).
+
+        Args:
+            Z: shape (heads, columns, rows).
+        """
+
+    @abstractmethod
+    def pairs(self, Z: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """Return the largest eigenvalues of each row's second derivative, (rows, pairs), and its eigenvectors.
+
+        Args:
+            Z: logits, shape (columns, rows), float64.
+            most: how many at most.
+
+        Returns:
+            the second of shape (rows, columns, pairs).
+        """
+
+    @abstractmethod
     def start(self, y: Tensor, columns: int) -> Tensor:
         """Return the best bias of a probe without weights, shape (columns,), float64."""
 
@@ -162,6 +182,15 @@ class OfColumns(Loss):
         values = second.mean(dim=2)
         return Curvature(values, None, _spread(second.pow(2).sum(dim=1).mean(dim=1), values))
 
+    def traces(self, Z: Tensor) -> Tensor:
+        """The sum over the columns."""
+        return self.second(Z).sum(dim=1)
+
+    def pairs(self, Z: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """Those of the largest columns."""
+        largest = self.second(Z.unsqueeze(0))[0].T.topk(min(most, len(Z)), dim=1)
+        return largest.values, torch.nn.functional.one_hot(largest.indices, len(Z)).to(Z).mT
+
 
 def _sample_step(Z: Tensor) -> int:
     """Return which fraction of the rows curvature is estimated on."""
@@ -203,6 +232,16 @@ class Softmax(OfClasses):
         values, vectors = (one.to(Z.dtype).to(Z.device) for one in torch.linalg.eigh(S))
         values.clamp_min_(0)
         return Curvature(values, vectors, _spread(norms, values))
+
+    def traces(self, Z: Tensor) -> Tensor:
+        """1 - Σp²."""
+        return 1 - torch.softmax(Z, dim=1).pow(2).sum(dim=1)
+
+    def pairs(self, Z: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """Those of diag p - p pᵀ."""
+        P = torch.softmax(Z, dim=0).T
+        values, vectors = torch.linalg.eigh(torch.diag_embed(P) - P.unsqueeze(2) * P.unsqueeze(1))
+        return values[:, -most:], vectors[:, :, -most:]
 
     def start(self, y: Tensor, columns: int) -> Tensor:
         """The log of the classes' shares."""

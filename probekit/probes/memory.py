@@ -5,20 +5,20 @@ Every figure is a bound on what the code at hand holds at once, so that a plan i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from probekit.errors import InputError, Problem
 from probekit.probes import axes
 from probekit.probes.axes import SKETCH_RANK, sketch_rows
-from probekit.probes.design import READ_AHEAD
+from probekit.probes.curved_rows import MOST_COLUMNS, known_bytes, known_rows
 from probekit.probes.stack import SHORTEST_HISTORY, history_for
 from probekit.probes.standardise import BLOCK_BYTES, block_rows
 
 _FEWEST_PAIRS = 3
 _FEW_COLUMNS = 64
-_BLOCKS = READ_AHEAD + 3
-"""That wait, that is read (twice: as it is and standardised), and that is multiplied."""
+_BLOCKS = 3
+"""As it was read, standardised, and what is gathered of several shards."""
 _PRODUCTS = 64 << 20
 """Bytes of a block in float64 and its products, in a proof."""
 
@@ -32,6 +32,7 @@ class MemoryPlan:
         columns: of heads that are iterated together.
         history: pairs that L-BFGS keeps.
         at_once: rows that are read at a time.
+        known_rows: of whose curvature each may be known by itself; see :mod:`probekit.probes.curved_rows`.
         needed: bytes that this takes at most, beside the features that are given.
     """
 
@@ -39,6 +40,7 @@ class MemoryPlan:
     columns: int
     history: int
     at_once: int
+    known_rows: int
     needed: int
 
 
@@ -111,15 +113,23 @@ def plan_memory(job: Job, memory: int | None, *, may_hold: bool = True) -> Memor
         for history, at_once in product(histories, blocks):
             fixed, each = job.fixed(hold=hold, at_once=at_once), job.column(history, hold=hold)
             if memory is None:
-                return MemoryPlan(hold, job.columns, history, at_once, fixed + each * job.columns)
+                return _plan(job, MemoryPlan(hold, job.columns, history, at_once, 0, fixed + each * job.columns), None)
             # Many heads together are worth more than a long history, up to a few.
             last = (hold, history, at_once) == (list(least)[-1], histories[-1], blocks[-1])
             fewest = job.widest if last else min(job.columns, max(job.widest, _FEW_COLUMNS))
             if memory >= fixed + each * fewest:
                 count = min(job.columns, (memory - fixed) // each)
-                return MemoryPlan(hold, count, history, at_once, fixed + each * count)
+                return _plan(job, MemoryPlan(hold, count, history, at_once, 0, fixed + each * count), memory)
     what = (
         f"one head of {job.widest} columns, {job.features} features and {job.rows} rows is fitted in "
         f"{-(-min(least.values()) >> 20)} MiB, {(memory or 0) >> 20} MiB are left"
     )
     raise InputError(Problem("PK-R03", what, "raise memory:, or reduce the features", "memory"))
+
+
+def _plan(job: Job, plan: MemoryPlan, memory: int | None) -> MemoryPlan:
+    """Return the plan with as many known rows as what is left of the memory holds."""
+    if job.exact(hold=plan.hold) or job.widest > MOST_COLUMNS:
+        return plan
+    count = known_rows(job.rows, None if memory is None else memory - plan.needed, job.features)
+    return replace(plan, known_rows=count, needed=plan.needed + known_bytes(count, job.features))

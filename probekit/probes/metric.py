@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from probekit.probes.stack import Heads
 
 _DAMPING, _MOST_DAMPING = 10, 100
-_REFRESH, _REFRESH_WIDE = (1, 2, 4, 7, 12), (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-_WIDE = 128
-_REFRESH_SAMPLED = (2, 5, 9, 16, 30)
-_FEW_HEADS = 4
-"""Of more heads some are soon done without a Hessian of their own."""
-_EVERY = 20
 _UNKNOWNS = 704
 _FEWEST_SAMPLED, _SAMPLED_AN_UNKNOWN = 2048, 4
 _FLOPS_OF_A_PASS = 40
@@ -42,6 +36,9 @@ class Metric:
         heads: at their parameters of now.
         axes: of X.
     """
+
+    too_long: ClassVar[bool] = True
+    """Whether steps along it are shortened by what the last pair tells."""
 
     def __init__(self, heads: Heads, axes: Axes) -> None:
         self.axes = axes
@@ -67,6 +64,13 @@ class Metric:
         """Return the inner product of a gradient and its product, shape (heads,)."""
         rotated = gradient if self.basis is None else self.basis.mT @ gradient
         return dots(rotated, self._solve(rotated))
+
+    def of_biases(self, gradient: Tensor) -> Tensor:
+        """Return the product with what a gradient has of the biases, shape (heads, columns)."""
+        if self.basis is None:
+            return gradient / (self.curvature + self.bias_shift)
+        rotated = (self.basis.mT @ gradient.unsqueeze(2)).squeeze(2) / (self.curvature + self.bias_shift)
+        return (self.basis @ rotated.unsqueeze(2)).squeeze(2)
 
     def _solve(self, rotated: Tensor) -> Tensor:
         solved = torch.empty_like(rotated)
@@ -149,19 +153,3 @@ def is_worth_sampling(heads: Heads, axes: Axes) -> bool:
     rows = min(heads.rows, max(_FEWEST_SAMPLED, _SAMPLED_AN_UNKNOWN * unknowns))
     sampled = 2 * rows * unknowns**2 + unknowns**3 / 3
     return sampled <= _FLOPS_OF_A_PASS * heads.rows * heads.columns * (4 * width + _FLOPS_A_LOGIT)
-
-
-def refreshed(heads: Heads, axes: Axes) -> Metric:
-    """Return the metric of heads for their next step: the one that they have, until it has become old."""
-    when = _REFRESH_SAMPLED if len(heads) <= _FEW_HEADS else _REFRESH_SAMPLED[1:]
-    if heads.steps >= when[0] and is_worth_sampling(heads, axes):
-        if _is_due(heads, when) or not isinstance(heads.metric, SampledHessian):
-            return SampledHessian(heads, axes)
-    elif _is_due(heads, _REFRESH if heads.columns <= _WIDE else _REFRESH_WIDE):
-        return Metric(heads, axes)
-    assert heads.metric is not None  # noqa: S101 - else it is due
-    return heads.metric
-
-
-def _is_due(heads: Heads, steps: tuple[int, ...]) -> bool:
-    return heads.metric is None or heads.steps in steps or heads.steps % _EVERY == 0

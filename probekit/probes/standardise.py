@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+
+from probekit.zero_copy import tensor_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -15,7 +18,9 @@ ROWS_AT_ONCE = 1 << 14
 BLOCK_BYTES = 32 << 20
 _SHIFT_ROWS = 256
 _CACHED_VALUES = 1 << 18
-_SMALLEST_SCALE, _LARGEST_MEAN = 1e-12, 32.0
+_SMALLEST_SCALE = 1e-12
+_LARGEST_MEAN, _LARGEST_OF_ONE = 32.0, 256.0
+"""In deviations, as a root of the mean square over the features, and of each."""
 _FINEST_SQUARE = 1e-30
 """Smaller ones lose digits in float32."""
 
@@ -53,8 +58,8 @@ class Standardiser:
         # Below float32's resolution of the mean, what varies is rounding.
         varies &= deviation > 1e-6 * np.abs(self.mean)
         self.scale = np.where(varies & (deviation > 1e-37), deviation, np.inf)
-        self._factor = (1 / self.scale).astype(self._dtype)
-        self._offset = offset.astype(self._dtype)
+        steps = (self._shift, offset, 1 / self.scale)
+        self._steps = [torch.from_numpy(step.astype(self._dtype)) for step in steps]
 
     def _moments(
         self, features: FeatureMatrix, train: IntArray, dtype: np.dtype[Any]
@@ -74,14 +79,13 @@ class Standardiser:
     def __call__(self, rows: FloatArray) -> FloatArray:
         """Return standardised float32 of the same shape; ``rows`` stay as they are."""
         standard = np.empty(rows.shape, np.float32)
+        given, out = tensor_of(np.ascontiguousarray(rows)), torch.from_numpy(standard)
+        shift, offset, factor = self._steps
         piece = max(1, _CACHED_VALUES // max(1, rows.shape[1]))
         for start in range(0, len(rows), piece):
-            part, out = rows[start : start + piece], standard[start : start + piece]
+            here = slice(start, start + piece)
             # Two differences in float32 are exact where one, of a large mean, would not be.
-            within = out if self._dtype == np.float32 else np.empty(out.shape, self._dtype)
-            np.subtract(part, self._shift, out=within, dtype=self._dtype)
-            within -= self._offset
-            np.multiply(within, self._factor, out=out, casting="same_kind")
+            out[here] = torch.sub(given[here].to(shift.dtype), shift).sub_(offset).mul_(factor)
         return standard
 
     @property
@@ -91,12 +95,12 @@ class Standardiser:
         The logits of features as they are carry the rounding of their means, which cancel.
         """
         used = np.isfinite(self.scale)
-        scale = self.scale[used]
+        scale, far = self.scale[used], np.abs(self.mean[used]) / self.scale[used]
         return bool(
             self._dtype == np.float32
-            and (scale > _SMALLEST_SCALE).all()
-            and (scale < 1 / _SMALLEST_SCALE).all()
-            and (np.abs(self.mean) <= _LARGEST_MEAN * np.where(used, self.scale, 1)).all()
+            and ((scale > _SMALLEST_SCALE) & (scale < 1 / _SMALLEST_SCALE) & (far <= _LARGEST_OF_ONE)).all()
+            and (np.abs(self.mean[~used]) <= _LARGEST_MEAN).all()
+            and np.sum(far**2) <= _LARGEST_MEAN**2 * len(far)
         )
 
     def fold(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
     from probekit.store.records import Record
     from probekit.store.shards import Shard, ShardMaps
 
-_COPIED_BY_RUN = 8
-"""Rows that follow each other in a shard are copied at once where there are on average as many as this."""
+_COPIED_BY_RUN = {"float32": 1 << 11, "float16": 1 << 14, "bfloat16": 1 << 14}
+"""Rows that follow each other in a shard are copied at once where they hold on average as many values as this."""
+_FETCHED_AHEAD = 2
+"""Blocks that the system reads while one is used."""
+_GAP_BYTES = 1 << 19
+"""What lies between two rows that are fetched is fetched with them, up to so much."""
 _WORTH_A_BLOCK = 256
 """Rows that follow each other in a shard are a block of their own where there are on average as many as this."""
 
@@ -126,17 +132,12 @@ class StoredMatrix:
             IndexError: as :meth:`read`.
             MachineError: as :meth:`read`.
         """
-        numbers = None if rows is None else self._numbers(rows)
-        total = self.shape[0] if numbers is None else len(numbers)
-        for start in range(0, total, rows_at_once):
-            stop = min(start + rows_at_once, total)
-            part = np.arange(start, stop) if numbers is None else numbers[start:stop]
-            tables, offsets = self._locate(part)
+        for tables, offsets in self._located(rows_at_once, rows):
             breaks = np.flatnonzero((tables[1:] != tables[:-1]) | (offsets[1:] - offsets[:-1] != 1)) + 1
-            if len(breaks) and len(part) < _WORTH_A_BLOCK * (len(breaks) + 1):
+            if len(breaks) and len(tables) < _WORTH_A_BLOCK * (len(breaks) + 1):
                 yield self._gather(tables, offsets)
                 continue
-            for first, last in pairwise([0, *breaks.tolist(), len(part)]):
+            for first, last in pairwise([0, *breaks.tolist(), len(tables)]):
                 segment = self._segments[tables[first]]
                 if segment.shard.dtype == "float32":
                     yield self._stored(segment)[offsets[first] : offsets[first] + last - first]
@@ -147,6 +148,31 @@ class StoredMatrix:
         if copy is False:
             raise ValueError("a stored matrix becomes an array only by a copy")
         return self.read(slice(None)).astype(np.float32 if dtype is None else dtype, copy=False)
+
+    def _located(self, rows_at_once: int, rows: IntArray | None) -> Iterator[tuple[IntArray, IntArray]]:
+        """Give what :meth:`_locate` says of each block, while the system fetches the next ones."""
+        numbers = None if rows is None else self._numbers(rows)
+        total = self.shape[0] if numbers is None else len(numbers)
+        ahead: deque[tuple[IntArray, IntArray]] = deque()
+        for start in range(0, total, rows_at_once):
+            stop = min(start + rows_at_once, total)
+            ahead.append(self._locate(np.arange(start, stop) if numbers is None else numbers[start:stop]))
+            if total > rows_at_once:
+                self._fetch(*ahead[-1])
+            if len(ahead) > _FETCHED_AHEAD:
+                yield ahead.popleft()
+        yield from ahead
+
+    def _fetch(self, tables: IntArray, offsets: IntArray) -> None:
+        """Let the system read these rows, each stretch without wide gaps by itself."""
+        for table in np.unique(tables).tolist():
+            segment, there = self._segments[table], np.sort(offsets[tables == table])
+            row = segment.shard.width * (4 if segment.shard.dtype == "float32" else 2)
+            most = max(1, _GAP_BYTES // max(1, row))
+            for some in np.split(there, np.flatnonzero(np.diff(there) > most) + 1):
+                with _same_shard(segment):
+                    where = (segment.path, segment.shard, segment.record.id)
+                    self._maps.fetch(*where, slice(int(some[0]), int(some[-1]) + 1))
 
     def _numbers(self, rows: IntArray | slice) -> IntArray:
         if isinstance(rows, slice):
@@ -174,7 +200,8 @@ class StoredMatrix:
         if not len(tables):
             return out
         breaks = np.flatnonzero((tables[1:] != tables[:-1]) | (offsets[1:] - offsets[:-1] != 1)) + 1
-        if len(breaks) * _COPIED_BY_RUN <= len(tables):
+        least = _COPIED_BY_RUN[self._segments[tables[0]].shard.dtype]
+        if (len(breaks) + 1) * least <= out.size or not len(breaks):
             for start, stop in zip([0, *breaks.tolist()], [*breaks.tolist(), len(tables)], strict=True):
                 segment, first = self._segments[tables[start]], offsets[start]
                 widen(self._stored(segment)[first : first + stop - start], segment.shard.dtype, out[start:stop])
@@ -193,8 +220,15 @@ class StoredMatrix:
         return out
 
     def _stored(self, segment: Segment) -> Array:
-        try:
+        with _same_shard(segment):
             return self._maps.get(segment.path, segment.shard, segment.record.id)
-        except BadShardError as error:
-            what = f"stored features of {segment.shard.label!r} changed while they were read: {error}"
-            raise MachineError(Problem("PK-R17", what, "run the same command again", "store")) from error
+
+
+@contextmanager
+def _same_shard(segment: Segment) -> Iterator[None]:
+    """Tell of a shard that is no longer what its record says."""
+    try:
+        yield
+    except BadShardError as error:
+        what = f"stored features of {segment.shard.label!r} changed while they were read: {error}"
+        raise MachineError(Problem("PK-R17", what, "run the same command again", "store")) from error

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from probekit.errors import InputError, Problem
+from probekit.zero_copy import tensor_of
 
 if TYPE_CHECKING:
     from io import BufferedReader
     from pathlib import Path
-
-    import torch
 
     from probekit.components import Array, FloatArray, IntArray
 
@@ -36,8 +35,6 @@ MOST_MAPPED = 64
 _HEADER_LIMIT = 100_000_000
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _STORED: dict[str, np.dtype[Any]] = {d: np.dtype("<f4" if d == "float32" else "<u2") for d in DTYPES}
-_PIECE = 1 << 17
-"""Values that are widened at once: few enough to stay in a core's cache."""
 
 
 class BadShardError(Exception):
@@ -190,7 +187,7 @@ class ShardMaps:
 
     def __init__(self, most: int = MOST_MAPPED) -> None:
         self._most, self._lock = most, threading.Lock()
-        self._maps: OrderedDict[Path, Array] = OrderedDict()
+        self._maps: OrderedDict[Path, tuple[Array, mmap.mmap | None]] = OrderedDict()
         self._offsets: dict[Path, int] = {}
 
     def __getstate__(self) -> int:
@@ -205,23 +202,40 @@ class ShardMaps:
         Raises:
             BadShardError: the file has changed since it was checked.
         """
+        return self._opened(path, shard, range_id)[0]
+
+    def fetch(self, path: Path, shard: Shard, range_id: str, rows: slice) -> None:
+        """Let the system read some feature rows into memory, without waiting for them; where it cannot, do nothing.
+
+        Raises:
+            BadShardError: as :meth:`get`.
+        """
+        values, mapped = self._opened(path, shard, range_id)
+        if mapped is None or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        row = values.shape[1] * values.itemsize
+        first = self._offsets[path] + rows.start * row
+        aligned = first - first % mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_WILLNEED, aligned, first - aligned + (rows.stop - rows.start) * row)
+
+    def _opened(self, path: Path, shard: Shard, range_id: str) -> tuple[Array, mmap.mmap | None]:
         with self._lock:
             if path in self._maps:
                 self._maps.move_to_end(path)
                 return self._maps[path]
             try:
-                values = self._map(path, shard, range_id)
+                opened = self._map(path, shard, range_id)
             except OSError as error:
                 if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOMEM} or not self._maps:
                     raise
                 self._maps.clear()
-                values = self._map(path, shard, range_id)
-            self._maps[path] = values
+                opened = self._map(path, shard, range_id)
+            self._maps[path] = opened
             while len(self._maps) > self._most:
                 self._maps.popitem(last=False)
-            return values
+            return opened
 
-    def _map(self, path: Path, shard: Shard, range_id: str) -> Array:
+    def _map(self, path: Path, shard: Shard, range_id: str) -> tuple[Array, mmap.mmap | None]:
         dtype, values = _STORED[shard.dtype], shard.rows * shard.width
         with open_shard(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -230,9 +244,10 @@ class ShardMaps:
             if path not in self._offsets:
                 self._offsets[path] = _check_header(_read_header(file, size), shard, range_id, size)
             if not values:
-                return np.broadcast_to(np.zeros((), dtype), (shard.rows, shard.width))
+                return np.broadcast_to(np.zeros((), dtype), (shard.rows, shard.width)), None
             mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-        return np.frombuffer(mapped, dtype, values, self._offsets[path]).reshape(shard.rows, shard.width)
+        found = np.frombuffer(mapped, dtype, values, self._offsets[path])
+        return found.reshape(shard.rows, shard.width), mapped
 
     def forget(self, path: Path | None = None) -> None:
         """Let go of one shard, or of all; what still has a view of one keeps it."""
@@ -257,14 +272,7 @@ def widen(stored: Array, dtype: Dtype, out: FloatArray) -> None:
         return
     import torch
 
-    source, target = stored.reshape(-1), torch.from_numpy(out.reshape(-1))
-    # torch takes no read-only memory, so each piece is copied; a piece is small enough to stay in the cache.
-    piece = np.empty(min(_PIECE, max(1, len(source))), np.uint16)
-    half: torch.Tensor = torch.from_numpy(piece).view(getattr(torch, dtype))
-    for start in range(0, len(source), len(piece)):
-        stop = min(start + len(piece), len(source))
-        piece[: stop - start] = source[start:stop]
-        target[start:stop] = half[: stop - start]
+    torch.from_numpy(out).copy_(tensor_of(stored).view(getattr(torch, dtype)))
 
 
 def starts_of(counts: Array) -> IntArray:

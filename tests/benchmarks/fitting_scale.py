@@ -166,7 +166,7 @@ def child_fit(options: dict[str, Any]) -> None:
     assert facts is not None
     assert point.gap is not None
     tell_parent(
-        shape=[len(target.train), matrix.shape[1], len(target.classes)],
+        tolerance=tolerance, shape=[len(target.train), matrix.shape[1], len(target.classes)],
         extra=memory["extra"], before=memory["before"], seconds=seconds,
         passes=facts.passes, preconditioner=facts.preconditioner, arithmetic=facts.arithmetic, streamed=facts.streamed,
         status=point.status, objective=point.objective, gap=point.gap, reason=facts.reason,

@@ -1,7 +1,6 @@
 """Training rows that are held, and such that are read in every pass."""
 
 import gc
-import threading
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from probekit.components import ArrayMatrix
-from probekit.probes.design import READ_AHEAD, Held, Streamed, hold
+from probekit.probes.design import Held, Streamed, hold
 from probekit.probes.standardise import Standardiser
 
 
@@ -139,56 +138,18 @@ def test_memory_that_must_not_be_written_to_is_multiplied_where_it_lies():
     assert np.array_equal(torch.cat(blocks).numpy(), values)
 
 
-def test_a_few_blocks_are_read_ahead_and_no_more():
-    X = np.zeros((100, 2), np.float32)
-    one, matrix, _ = streamed(X, most=10)
-    blocks = one.blocks(torch.float32, 10)
-    for taken in range(1, 5):
-        next(blocks)
-        assert len(matrix.reads) <= taken + READ_AHEAD
-    blocks.close()
-
-
-def test_the_thread_ends_with_the_pass_however_it_ends():
-    before = set(threading.enumerate())
-    one, _, _ = streamed(np.zeros((100, 2), np.float32), most=10)
-    for taken in (1, 3, 10):
-        blocks = one.blocks(torch.float32, 10)
-        for _ in range(taken):
-            next(blocks)
-        blocks.close()
-        assert set(threading.enumerate()) <= before
-    with pytest.raises(KeyboardInterrupt):
-        _interrupted(one)
-    assert set(threading.enumerate()) <= before
-
-
-def _interrupted(design):
-    for _ in design.blocks(torch.float32, 10):
-        raise KeyboardInterrupt
-
-
 def test_what_a_read_raises_ends_the_pass():
     class Failing(ArrayMatrix):
-        def read(self, rows):
-            if rows[0] >= 30:
-                raise OSError("the disk is gone")
-            return super().read(rows)
+        def blocks(self, rows_at_once=8192, rows=None):
+            yield self.array[:rows_at_once]
+            raise OSError("the disk is gone")
 
     X = np.random.default_rng(0).standard_normal((100, 2)).astype(np.float32)
-    scale = Standardiser(ArrayMatrix(X), np.arange(100))
-    before = set(threading.enumerate())
-    with pytest.raises(OSError, match="the disk is gone"):
-        list(Streamed(Failing(X), np.arange(100), scale, most=10).blocks(torch.float32, 10))
-    assert set(threading.enumerate()) <= before
-
-
-def test_one_block_needs_no_thread():
-    one, _, _ = streamed(np.zeros((10, 2), np.float32))
-    before = set(threading.enumerate())
-    blocks = one.blocks(torch.float32, 100)
-    next(blocks)
-    assert set(threading.enumerate()) == before
+    one = Streamed(Failing(X), np.arange(100), Standardiser(ArrayMatrix(X), np.arange(100)), most=10)
+    for blocks in (one.blocks(torch.float32, 10), one.own_blocks(10)):
+        next(blocks)
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(blocks)
 
 
 @settings(deadline=None, max_examples=30)

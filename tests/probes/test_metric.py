@@ -9,7 +9,7 @@ from probekit.probes.axes import Axes
 from probekit.probes.descent import Descent
 from probekit.probes.design import Held
 from probekit.probes.losses import LOGISTIC, SOFTMAX, SQUARES, Answers
-from probekit.probes.metric import Metric, SampledHessian, curvature_matrix, is_worth_sampling, refreshed, sampled_rows
+from probekit.probes.metric import Metric, SampledHessian, curvature_matrix, is_worth_sampling, sampled_rows
 from probekit.probes.stack import Heads, Start
 
 ROWS, FEATURES, CLASSES = 300, 4, 3
@@ -131,10 +131,6 @@ def test_the_sample_is_spread_over_the_rows_and_large_enough():
 def test_it_is_used_where_it_costs_little_beside_a_pass(loss, rows, features, worth):
     axes, _, heads, _ = started(loss, rows=rows, features=features, dtype=torch.float32)
     assert is_worth_sampling(heads, axes) == worth
-    heads.steps = 2
-    assert isinstance(refreshed(heads, axes), SampledHessian) == worth
-    heads.steps = 0
-    assert type(refreshed(heads, axes)) is Metric
 
 
 def test_many_heads_at_once_would_hold_too_much(monkeypatch):
@@ -142,12 +138,3 @@ def test_many_heads_at_once_would_hold_too_much(monkeypatch):
     assert is_worth_sampling(heads, axes)
     monkeypatch.setattr(metric_module, "_MOST_BYTES", 3 * (CLASSES * 33) ** 2 * 4 - 1)
     assert not is_worth_sampling(heads, axes)
-
-
-def test_between_refreshes_the_metric_stays():
-    axes, _, heads, _ = started(SOFTMAX, rows=20_000, features=32, dtype=torch.float32)
-    heads.steps, heads.metric = 2, None
-    heads.metric = refreshed(heads, axes)
-    for steps, same in ((3, True), (4, True), (5, False), (6, True)):
-        heads.steps = steps
-        assert (refreshed(heads, axes) is heads.metric) == same

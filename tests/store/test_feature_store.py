@@ -24,9 +24,10 @@ from safetensors.numpy import load_file
 from probekit import durable
 from probekit.errors import InputError, MachineError, ProbekitWarning
 from probekit.store import layout, locks
+from probekit.store import matrix as matrix_module
 from probekit.store.feature_store import Entry, FeatureStore
 from probekit.store.lookup import Lookup
-from probekit.store.shards import DTYPES
+from probekit.store.shards import DTYPES, ShardMaps
 
 A, B = "a" * 64, "b" * 64
 DIGESTS = np.random.default_rng(0).integers(0, 256, (20, 16), np.uint8)
@@ -116,8 +117,10 @@ def test_what_is_written_is_seen_by_the_next_index(tmp_path):
 # --- matrices against NumPy's fancy indexing
 
 
+@pytest.mark.parametrize("least", [1, 1 << 40])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_in_any_order_are_those_of_numpy(tmp_path, dtype):
+def test_rows_in_any_order_are_those_of_numpy(tmp_path, monkeypatch, dtype, least):
+    monkeypatch.setattr(matrix_module, "_COPIED_BY_RUN", dict.fromkeys(DTYPES, least))  # stretch by stretch, or sorted
     store = FeatureStore(tmp_path / "store", durability="fast")
     store.prepare()
     for start, stop in [(0, 1), (1, 12), (12, 20)]:
@@ -185,6 +188,31 @@ def test_a_block_ends_where_a_long_shard_does_unless_the_rows_lie_scattered(tmp_
     scattered = list(matrix.blocks(500, order))
     assert [len(block) for block in scattered] == [500, 200]
     assert np.array_equal(np.concatenate(scattered), features[order])
+
+
+def test_the_system_fetches_a_few_blocks_ahead(tmp_path, monkeypatch):
+    fetched = []
+
+    def fetch(maps, path, shard, range_id, rows):
+        fetched.append((rows.start, rows.stop))
+
+    monkeypatch.setattr(ShardMaps, "fetch", fetch)
+    store = FeatureStore(tmp_path / "store", durability="fast")
+    store.prepare()
+    write(store, slice(0, 20))
+    matrix = store.index([A]).matrix(A, DIGESTS)
+    blocks = matrix.blocks(5)
+    next(blocks)
+    assert fetched == [(0, 5), (5, 10), (10, 15)]
+    next(blocks)
+    assert fetched[3:] == [(15, 20)]
+    assert len(list(blocks)) == 2
+    assert len(fetched) == 4
+    list(matrix.blocks(20))  # one block is read at once
+    assert len(fetched) == 4
+    monkeypatch.setattr(matrix_module, "_GAP_BYTES", 3 * 12)
+    list(matrix.blocks(4, np.array([9, 0, 2, 6, 1])))
+    assert fetched[4:] == [(0, 3), (6, 10), (1, 2)]
 
 
 def test_no_examples_give_no_rows(store):
@@ -464,6 +492,8 @@ def test_a_shard_that_vanishes_while_it_is_read_is_told(store):
         matrix.read(slice(None))
     assert codes(error) == ["PK-R17"]
     assert str(error.value).endswith("it is gone; run the same command again")
+    with pytest.raises(MachineError, match="it is gone"):
+        next(matrix.blocks(4))
 
 
 def test_a_shard_that_may_not_be_read_is_not_damaged(store, monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import mmap
 import os
 import struct
 from dataclasses import replace
@@ -173,6 +174,36 @@ def test_only_the_last_used_stay_mapped(tmp_path):
     maps.forget(tmp_path / "2")
     maps.forget(tmp_path / "2")
     assert list(maps._maps) == [tmp_path / "3"]
+
+
+def test_rows_are_fetched_by_whole_pages(tmp_path, monkeypatch):
+    class Noted(mmap.mmap):
+        def madvise(self, *what):
+            asked.append(what)
+            super().madvise(*what)  # raises where the start is no page's
+
+    asked = []
+    monkeypatch.setattr(mmap, "mmap", Noted)
+    features = np.arange(12_000, dtype=np.float32).reshape(3000, 4)
+    shard, maps = written(tmp_path / "x", features=features), ShardMaps()
+    maps.fetch(tmp_path / "x", shard, RANGE, slice(1000, 3000))
+    offset = (tmp_path / "x").stat().st_size - features.nbytes
+    first, last = offset + 1000 * 16, offset + 3000 * 16
+    ((advice, start, length),) = asked
+    assert advice == mmap.MADV_WILLNEED
+    assert start == first - first % mmap.PAGESIZE
+    assert start + length == last
+    assert np.array_equal(maps.get(tmp_path / "x", shard, RANGE), features)
+    empty = written(tmp_path / "y", features=features[:0])
+    maps.fetch(tmp_path / "y", empty, RANGE, slice(0, 0))
+    assert len(asked) == 1
+
+
+def test_where_the_system_takes_no_advice_rows_are_read_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.delattr(mmap, "MADV_WILLNEED")
+    shard, maps = written(tmp_path / "x"), ShardMaps()
+    maps.fetch(tmp_path / "x", shard, RANGE, slice(0, 9))
+    assert np.array_equal(maps.get(tmp_path / "x", shard, RANGE), X)
 
 
 def test_a_map_is_not_copied(tmp_path):
