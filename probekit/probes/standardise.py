@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from probekit.zero_copy import tensor_of
 
@@ -58,8 +57,7 @@ class Standardiser:
         # Below float32's resolution of the mean, what varies is rounding.
         varies &= deviation > 1e-6 * np.abs(self.mean)
         self.scale = np.where(varies & (deviation > 1e-37), deviation, np.inf)
-        steps = (self._shift, offset, 1 / self.scale)
-        self._steps = [torch.from_numpy(step.astype(self._dtype)) for step in steps]
+        self._steps = [step.astype(self._dtype) for step in (self._shift, offset, 1 / self.scale)]
 
     def _moments(
         self, features: FeatureMatrix, train: IntArray, dtype: np.dtype[Any]
@@ -78,9 +76,11 @@ class Standardiser:
 
     def __call__(self, rows: FloatArray) -> FloatArray:
         """Return standardised float32 of the same shape; ``rows`` stay as they are."""
+        import torch  # takes seconds; how many rows are read at a time can be told without it
+
         standard = np.empty(rows.shape, np.float32)
         given, out = tensor_of(np.ascontiguousarray(rows)), torch.from_numpy(standard)
-        shift, offset, factor = self._steps
+        shift, offset, factor = map(torch.from_numpy, self._steps)
         piece = max(1, _CACHED_VALUES // max(1, rows.shape[1]))
         for start in range(0, len(rows), piece):
             here = slice(start, start + piece)

@@ -1,5 +1,8 @@
 """Standardised features against scikit-learn's in float64."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,3 +94,9 @@ def test_rows_that_are_given_stay_as_they_are():
 def test_wide_rows_are_read_fewer_at_a_time(width, rows):
     assert block_rows(width) == rows_at_once(ArrayMatrix(np.zeros((0, width), np.float32))) == rows
     assert block_rows(width, 1 << 20) <= rows
+
+
+def test_what_is_read_at_a_time_can_be_told_without_pytorch():
+    """A run that only extracts, or is refused, does not wait for it."""
+    code = "import sys, probekit.cli, probekit.run, probekit.measure; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
