@@ -126,7 +126,8 @@ def test_processes_leave_ctrl_c_to_the_run_and_end_with_it_when_it_is_killed(tmp
         assert Path(f"/proc/{pid}").exists()
     finally:
         run.kill()
-        run.communicate()
+        run.wait()
+        run.stdout.close()  # a process that was just starting may hold its other end for longer
     assert within(120, lambda: not Path(f"/proc/{pid}").exists())
 
 
