@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -91,13 +92,14 @@ _KEPT = 8
 
 def begin(shared: Shared) -> None:
     """Begin a worker. One that the run's process started ends with it; one of a cluster outlives it."""
-    import torch
-
-    torch.set_num_threads(1)  # more threads than cores wait for each other
-    if os.getppid() == shared.process:
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid == shared.process:
         die_with_parent()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    import torch
+
+    torch.set_num_threads(1)  # more threads than cores wait for each other
     _SHARED[shared.run] = shared
     for run in list(_SHARED)[:-_KEPT]:
         del _SHARED[run]

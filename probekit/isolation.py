@@ -166,6 +166,12 @@ def _serve(link: Connection, function: Callable[..., Any], arguments: tuple[Any,
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent is gone, even when the parent was killed."""
+    """Ask Linux to kill this process when its parent is gone, even when the parent was killed; end if it is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+    parent: Any = multiprocessing.parent_process()
+    if parent is None:
+        return
+    # loky's processes have no sentinel, and are direct children.
+    if os.getppid() != parent.pid if parent.sentinel is None else not parent.is_alive():
+        os._exit(1)  # it was gone before Linux was asked

@@ -1,60 +1,32 @@
-"""Fitting every probe to every tap of a model, and scoring probes and model on the same examples."""
+"""Fitting every probe to every tap of a model, and having each scored."""
 
 from __future__ import annotations
 
 import functools
-import math
 import time
 import warnings
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from probekit.components import REDUCTION_SEED, ArrayMatrix, FitContext
 from probekit.errors import MachineError, ProbekitWarning, UserError, listed
-from probekit.findings.wording import WITHOUT_FEATURES
 from probekit.fit_tasks import FitTask
 from probekit.fits import contents_digest
 from probekit.plugins.sources import blamed
-from probekit.prepared import COPIES, is_constant, prepared, reduction_parameters
-from probekit.probes.metrics import PRIMARY
-from probekit.probes.model_scores import classes_of_output, number_of_output
-from probekit.probes.scoring import label_penalties, score_number, score_output, score_target
-from probekit.probes.standardise import rows_at_once
+from probekit.prepared import COPIES, is_constant, prepared
 from probekit.progress import FittingProgress, work_of
-from probekit.results import (
-    CertificateRecord,
-    FitRecord,
-    IntervalRecord,
-    LabelResult,
-    ModelResult,
-    ProbeIdentity,
-    ProbeResult,
-)
-from probekit.saved.files import ProbeFile
-from probekit.spec.splits import TEST, TRAIN
+from probekit.scored import Scored
+from probekit.spec.splits import TRAIN
 from probekit.workers import FitsAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from probekit.components import (
-        Array,
-        FeatureMatrix,
-        FittedProbe,
-        FittedReduction,
-        FloatArray,
-        IntArray,
-        ModelOutput,
-        Probe,
-        Target,
-    )
+    from probekit.components import FeatureMatrix, FittedProbe, Probe, Target
     from probekit.data.question import Question
     from probekit.fit_tasks import Place
     from probekit.fits import FitJournal
     from probekit.reductions.assign import FeatureSet
-    from probekit.statistics.intervals import Interval
+    from probekit.results import ProbeResult
     from probekit.workers import FitWorkers
 
 T = TypeVar("T")
@@ -73,58 +45,10 @@ class Measurement:
         self, question: Question, journal: FitJournal | None = None, workers: FitWorkers | None = None
     ) -> None:
         self.question, self.journal, self.workers = question, journal, workers
-        self.probes: list[ProbeResult] = []
-        self.models: list[ModelResult] = []
+        self.scored = Scored(question)
         self.failures: list[str] = []
         self.seconds = 0.0
         self._told_of_workers = False
-        # By the number of a prediction: whose it is, each row's prediction, each row's loss.
-        self.keys: dict[str, dict[str, Any]] = {}
-        self.predicted: dict[str, Array] = {}
-        self.losses: dict[str, Array] = {}
-        self.saved = ProbeFile()
-
-    def score_model(
-        self, model: str, checkpoint: str | None, tensor: str, output: ModelOutput, values: FloatArray
-    ) -> None:
-        """Score the model's own prediction of a factor.
-
-        Args:
-            model: its name.
-            checkpoint: the checkpoint's name.
-            tensor: the output's name.
-            output: the spec's section.
-            values: shape (feature rows, entries).
-
-        Raises:
-            InputError: ``PK-L24``, the output's entries cannot be mapped to the factor's classes, or are no number.
-        """
-        targets = self.question.targets
-        target = next(one for one in targets if one.factor == output.factor and one.control is None)
-        rows, units = self._rows(target), self.question.units
-        if target.task == "number":
-            predicted: Array = number_of_output(values, target.factor)
-            scores, intervals = score_number(predicted, target, rows, units)
-        else:
-            mapped = classes_of_output(output, self.question.labels[target.factor], values.shape[1])
-            predicted, scores, intervals = score_output(values, mapped, target, rows, units)
-        self.models.append(
-            ModelResult(
-                model=model,
-                checkpoint=checkpoint,
-                factor=target.factor,
-                output=tensor,
-                task=target.task,
-                scores=scores,
-                primary=PRIMARY[target.task],
-                error=self._error(scores),
-                intervals=self._intervals(intervals),
-                rows={split: len(part) for split, part in rows.items()},
-            )
-        )
-        key = str(len(self.keys))
-        self.keys[key] = {"model": model, "checkpoint": checkpoint, "output": tensor, "factor": target.factor}
-        self.predicted[key] = predicted
 
     def fit(
         self,
@@ -189,8 +113,8 @@ class Measurement:
                 for index, probe_fitted in fitted.items():
                     target = self.question.targets[index]
                     score = functools.partial(
-                        self._score, (model, checkpoint), one, probe_name, matrix, reduction, probe_fitted, target,
-                        constant=constant, spent=spent,
+                        self.scored.score_probe, (model, checkpoint), one, probe_name, matrix, reduction, probe_fitted,
+                        target, constant=constant, spent=spent,
                     )  # fmt: skip
                     result = self._attempt(f"{where}, probe {probe_name}, {_asked(target)}", score)
                     if result is not None:
@@ -291,86 +215,6 @@ class Measurement:
         except Exception as error:
             self.failures.append(f"{where}: {_reason(error)}")
             return None
-
-    def _score(
-        self,
-        model: tuple[str, str | None],
-        one: FeatureSet,
-        probe: str,
-        features: FeatureMatrix,
-        reduction: FittedReduction | None,
-        fitted: FittedProbe,
-        target: Target,
-        *,
-        constant: bool,
-        spent: float | None,
-    ) -> ProbeResult:
-        """Score a fitted probe and keep it; what raises here leaves nothing of it behind."""
-        logits = np.concatenate([fitted.logits(block) for block in features.blocks(rows_at_once(features))])
-        if not (logits < np.inf).all():  # not of NaN either; a class may be impossible
-            raise ValueError("the probe predicts NaN or infinite values")
-        rows = self._rows(target)
-        scored = score_target(logits, target, rows, self.question.units)
-        for metric, by_split in scored.scores.items():
-            for split, value in by_split.items():
-                if not math.isfinite(value):
-                    raise ValueError(f"its {metric.replace('_', ' ')} on {split} is {value}")
-        penalties = label_penalties(fitted, target)
-        result = ProbeResult(
-            model=model[0],
-            checkpoint=model[1],
-            tap=one.label,
-            reduction=one.reduction,
-            factor=target.factor,
-            probe=probe,
-            control=target.control if one.control is None else one.control,
-            seed=target.seed if one.control is None else one.seed,
-            task=target.task,
-            scores=scored.scores,
-            primary=PRIMARY[target.task],
-            error=self._error(scored.scores),
-            intervals=self._intervals(scored.intervals),
-            by_label={
-                name: LabelResult(penalty=penalties[name], scores=scores) for name, scores in scored.by_label.items()
-            },
-            penalty=fitted.penalty,
-            features_raw=one.raw,
-            features_used=features.shape[1],
-            features_constant=constant,
-            vector=one.vector,
-            parameters=None if fitted.linear is None else fitted.linear.weights.size + fitted.linear.bias.size,
-            reduction_parameters=reduction_parameters(one, reduction),
-            reduction_seconds=spent,
-            rows={split: len(part) for split, part in rows.items()},
-            certificate=CertificateRecord(**vars(fitted.certificate)),
-            fit=None if fitted.facts is None else FitRecord.model_validate(asdict(fitted.facts)),
-            seconds=fitted.seconds,
-        )
-        if one.control in {None, REDUCTION_SEED}:  # what reads another model's features is of no use
-            self.saved.add(result, one, reduction, target, fitted)
-        chance = self.question.headline(self.question.baseline(target))[TEST]
-        if result.control is None and not result.beats(chance):  # a control is there to fail
-            where = f"tap {one.label} ({one.reduction}): the probe for {target.factor}"
-            text = f"{where} does no better than {WITHOUT_FEATURES[target.task]}"
-            warnings.warn(text, ProbekitWarning, stacklevel=2)
-        key = str(len(self.keys))
-        self.keys[key] = {part: getattr(result, part) for part in ProbeIdentity.model_fields}
-        self.predicted[key], self.losses[key] = scored.predicted, scored.losses
-        self.probes.append(result)
-        return result
-
-    def _error(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float] | None:
-        return self.question.headline(scores["error"]) if "error" in scores else None
-
-    def _intervals(self, found: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, IntervalRecord]]:
-        over = "examples" if self.question.group is None else "groups"
-        return {
-            metric: {split: IntervalRecord(**vars(one), over=over) for split, one in by_split.items()}
-            for metric, by_split in found.items()
-        }
-
-    def _rows(self, target: Target) -> dict[str, IntArray]:
-        return {split: self.question.within(split, target) for split in self.question.parts}
 
 
 def _fit(probe: Probe, matrix: FeatureMatrix, targets: Sequence[Target], context: FitContext) -> list[FittedProbe]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from probekit.data.question import Asked, Question
     from probekit.plugins import Plugins
     from probekit.reading import Reading
+    from probekit.scored import Scored
     from probekit.spec import LoadedSpec, Spec
 
 
@@ -159,8 +160,8 @@ def _run(
                 probe_model(spec, one, measured, hooks, progress)
     result = RunResult(
         name=spec.name,
-        probes=measured.probes,
-        model=measured.models,
+        probes=measured.scored.probes,
+        model=measured.scored.models,
         graph=_graph_of(readings),
         provenance={
             **origin,
@@ -182,9 +183,9 @@ def _run(
             "warnings": list(dict.fromkeys([*told, *(f"{FAILED}{text}" for text in measured.failures)])),
         },
     )  # fmt: skip
-    predictions = _predictions(spec, measured)
+    predictions = _predictions(spec, measured.scored)
     result = _judged(result, predictions, hooks)
-    printed, unwritten = _save(spec, result, predictions, measured, directory, console)
+    printed, unwritten = _save(spec, result, predictions, measured.scored, directory, console)
     journal.remove()
     hooks.emit("on_run_end", result=result)
     return Outcome(result, directory, printed, measured.failures, unwritten)
@@ -227,14 +228,14 @@ def probe_model(
     """Score a model's own output and fit every probe to every tap, from what the store holds."""
     extraction, question = one.extraction, measured.question
     if one.control is None:
-        measured.saved.add_model(one.name, one.runner.sources, one.runner.example(extraction.rows))
+        measured.scored.saved.add_model(one.name, one.runner.sources, one.runner.example(extraction.rows))
     if one.output is not None and one.backend.output is not None:
         matrix = extraction.matrix(len(one.sets))
         values = np.asarray(matrix)
         if question.positions is not None and len(values) != len(question.owners):
             # One output an example: it is the prediction at each of its positions.
             values = values[(np.cumsum(matrix.counts) - 1)[question.owners]]
-        measured.score_model(one.model, one.checkpoint, one.output.tap.name, one.backend.output, values)
+        measured.scored.score_model(one.model, one.checkpoint, one.output.tap.name, one.backend.output, values)
     results = measured.fit(
         one.model, one.checkpoint, one.sets, extraction.matrix, spec.named_probes(), progress,
         memory_budget(spec.memory),
@@ -282,9 +283,9 @@ def _graph_of(readings: Sequence[Reading]) -> GraphRecord:
     )
 
 
-def _predictions(spec: Spec, measured: Measurement) -> Predictions:
+def _predictions(spec: Spec, scored: Scored) -> Predictions:
     """Return every feature row's labels, predictions and losses."""
-    question = measured.question
+    question = scored.question
     group = spec.rows.group or spec.splits.group
     ids = question.column("id")
     return Predictions.of(
@@ -292,9 +293,9 @@ def _predictions(spec: Spec, measured: Measurement) -> Predictions:
         question.column(group) if group is not None else ids if question.positions is not None else None,
         question.places,
         {label_name(target.factor, target.control, target.seed): target.codes for target in question.targets},
-        measured.predicted,
-        measured.losses,
-        measured.keys,
+        scored.predicted,
+        scored.losses,
+        scored.keys,
         question.positions,
     )
 
@@ -314,7 +315,7 @@ def _save(
     spec: Spec,
     result: RunResult,
     predictions: Predictions,
-    measured: Measurement,
+    scored: Scored,
     directory: Path,
     console: Console,
 ) -> tuple[dict[str, str], list[Problem]]:
@@ -331,7 +332,7 @@ def _save(
         write_confusions(directory / CONFUSIONS, result, predictions)
         rows = {"per": spec.rows.per, "mask": spec.rows.mask}
         models = {name: facts for name, facts in result.provenance["models"].items() if "control" not in facts}
-        measured.saved.write(directory / PROBES, models, rows)
+        scored.saved.write(directory / PROBES, models, rows)
         for report in spec.reports:
             try:
                 text = report.render(result, console.width, console.colour)

@@ -131,6 +131,46 @@ def test_processes_leave_ctrl_c_to_the_run_and_end_with_it_when_it_is_killed(tmp
     assert within(120, lambda: not Path(f"/proc/{pid}").exists())
 
 
+LATE = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from probekit.executors import LocalExecutor
+from probekit.fit_tasks import Shared, begin
+def late(shared, folder):
+    (folder / "pid").write_text(str(os.getpid()))
+    while Path(f"/proc/{shared.process}").exists():
+        time.sleep(0.01)
+    begin(shared)
+    (folder / "began").touch()
+if __name__ == "__main__":
+    given = dict(initializer=late, initargs=(Shared([], None, None), Path(__file__).parent))
+    if sys.argv[1] == "local":
+        pool = LocalExecutor(processes=1).start(**given)
+    else:
+        pool = ProcessPoolExecutor(1, get_context(sys.argv[1]), **given)
+    pool.submit(os.getpid)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("how", ["local", "spawn", "forkserver"])
+def test_a_process_that_begins_after_its_run_was_killed_ends(how, tmp_path):
+    (tmp_path / "run.py").write_text(LATE)
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    run = subprocess.Popen([sys.executable, tmp_path / "run.py", how], env=environ)
+    written = tmp_path / "pid"
+    try:
+        assert within(120, lambda: written.exists() and written.read_text())
+    finally:
+        run.kill()
+        run.wait()
+    assert within(120, lambda: not Path(f"/proc/{written.read_text()}").exists())
+    assert not (tmp_path / "began").exists()
+
+
 class Few(Executor):
     kind: Literal["few"] = "few"
     processes: int = Field(2, le=4, description="at most four")

@@ -154,7 +154,8 @@ class FitFacts:
         label_penalties: the λ of each label of a ``multilabel`` factor, in the order of ``classes``; else empty.
         heads: that shared the passes over X.
         passes: over the training rows, one being X Wᵀ and Rᵀ X, in which this probe's heads took part.
-        preconditioner: ``exact`` (all principal axes), ``sketch`` (the leading ones of a sample) or ``none``.
+        preconditioner: ``exact`` (all principal axes), ``sketch`` (the leading ones of a sample), ``gram`` (a
+            number's solution in closed form, from one Gram matrix) or ``none``.
         arithmetic: of the products: what the iterations used, the final proof being float64.
         device: that X lay on.
         streamed: whether X was read in every pass.

@@ -90,6 +90,7 @@ class _Fit:
         self.looks, self.proofs = Looks(axes, heads, max_passes), Proofs(X, axes, heads)
 
     def run(self, arithmetic: str) -> None:
+        self._prove_solved()
         todo = [number for number, head in enumerate(self.heads) if not head.done]
         groups = self._groups(todo, torch.float64 if arithmetic == "float64" else torch.float32)
         if arithmetic == "auto" and is_faster_rough(self.axes.X, sum(self.heads[n].answers.columns for n in todo)):
@@ -107,6 +108,12 @@ class _Fit:
             self._descend(torch.float64, self._groups(able, torch.float64), self.max_passes)
         for number in left:
             self._explain(self.heads[number])
+
+    def _prove_solved(self) -> None:
+        """Prove the heads of numbers that begin at a solution, before rounding to float32 takes them off it."""
+        solved = [n for n, head in enumerate(self.heads) if head.answers.loss.exact_curvature and head.weights.any()]
+        some = [self.heads[n] for n in solved]
+        self.proofs.at(solved, [Place(head.weights, head.bias, None, head.goal_at(head.objective)) for head in some])
 
     def _groups(self, numbers: Sequence[int], dtype: torch.dtype) -> list[Heads]:
         """Return the state of heads, those of one loss and width together."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from probekit.components import ArrayMatrix, FitFacts, FitProgress
 from probekit.probes.axes import Axes
+from probekit.probes.closed_form import ClosedForm
 from probekit.probes.design import Streamed, hold
 from probekit.probes.engine import minimise
 from probekit.probes.fitted import FittedLinear
@@ -77,6 +78,7 @@ class JointFit:
         self.probe, self.features, self.context, self.device = probe, features, context, device
         self.questions = [TargetHeads(target) for target in targets]
         self._answers = [(n, a) for n, question in enumerate(self.questions) for a in range(len(question.answers))]
+        self._closed_form: ClosedForm | None = None
         self._began = time.monotonic()
         self._told = -math.inf
 
@@ -98,7 +100,8 @@ class JointFit:
         smallest, most = min(penalties), len(penalties)
         if self.probe.penalty == "auto":
             smallest, most = smallest / 10**GROWTH, most + GROWTH
-        job = Job(len(train), self.features.shape[1], sum(widths) * most, max(widths))
+        numbers = any(question.target.task == "number" for question in self.questions)
+        job = Job(len(train), self.features.shape[1], sum(widths) * most, max(widths), numbers)
         plan = plan_memory(job, self.context.memory, may_hold=isinstance(self.features, ArrayMatrix))
         scale = Standardiser(self.features, train)
         source = Streamed(self.features, train, scale, self.device, plan.at_once)
@@ -133,6 +136,7 @@ class JointFit:
                     head.weights, head.bias = near.weights, near.bias
                 stop += 1
             some = [head for head, _ in new[start:stop]]
+            self._solve(rows, some)
             minimise(
                 rows.X, rows.axes, some, self.probe.max_passes, self.probe.arithmetic, self._tell, rows.plan.history,
                 rows.plan.known_rows,
@@ -140,6 +144,13 @@ class JointFit:
             for head, before in new[start:stop]:
                 before.append(head)
             start = stop
+
+    def _solve(self, rows: Rows, heads: Sequence[Head]) -> None:
+        """Put heads of numbers where their optimum is, as far as a Gram matrix tells, if one was planned."""
+        numbers = [head for head in heads if head.answers.loss.exact_curvature]
+        if numbers and rows.plan.gram:
+            self._closed_form = self._closed_form or ClosedForm(rows.X)
+            self._closed_form.put_at_optimum(numbers)
 
     def _tell(self, heads: Sequence[Head], worst: float) -> None:
         now = time.monotonic()
@@ -188,7 +199,7 @@ class JointFit:
             label_penalties=penalties if question.target.task == "multilabel" else (),
             heads=sum(len(heads) for one in self.questions for heads in one.heads),
             passes=round(max(head.passes for head in every)),
-            preconditioner=rows.axes.kind,
+            preconditioner="gram" if rows.plan.gram and question.target.task == "number" else rows.axes.kind,
             arithmetic=tuple(dict.fromkeys(name for head in every for name in head.arithmetic)),
             device=self.device.type,
             streamed=not rows.plan.hold,

@@ -104,7 +104,8 @@ class LinearProbe(Probe):
         if not self._is_small(rows, features, targets):
             return None
         columns = self._columns(targets)
-        return plan_memory(Job(rows, features, columns, columns), None).needed
+        numbers = any(target.task == "number" for target in targets)
+        return plan_memory(Job(rows, features, columns, columns, numbers), None).needed
 
     def _is_small(self, rows: int, features: int, targets: Sequence[Target]) -> bool:
         from probekit.backends.torch_run import find_device

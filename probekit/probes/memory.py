@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from probekit.errors import InputError, Problem
-from probekit.probes import axes
+from probekit.probes import axes, closed_form
 from probekit.probes.axes import SKETCH_RANK, sketch_rows
+from probekit.probes.closed_form import gram_bytes
 from probekit.probes.curved_rows import MOST_COLUMNS, known_bytes, known_rows
 from probekit.probes.stack import SHORTEST_HISTORY, history_for
 from probekit.probes.standardise import BLOCK_BYTES, block_rows
@@ -33,6 +34,7 @@ class MemoryPlan:
         history: pairs that L-BFGS keeps.
         at_once: rows that are read at a time.
         known_rows: of whose curvature each may be known by itself; see :mod:`probekit.probes.curved_rows`.
+        gram: whether numbers are solved by a Gram matrix; see :mod:`probekit.probes.closed_form`.
         needed: bytes that this takes at most, beside the features that are given.
     """
 
@@ -41,6 +43,7 @@ class MemoryPlan:
     history: int
     at_once: int
     known_rows: int
+    gram: bool
     needed: int
 
 
@@ -53,12 +56,14 @@ class Job:
         features: of each.
         columns: of all heads together.
         widest: columns of the widest head.
+        numbers: whether a head asks for a number.
     """
 
     rows: int
     features: int
     columns: int
     widest: int
+    numbers: bool = False
 
     def exact(self, *, hold: bool) -> bool:
         """Return whether all principal axes are computed; see :class:`probekit.probes.axes.Axes`."""
@@ -113,13 +118,15 @@ def plan_memory(job: Job, memory: int | None, *, may_hold: bool = True) -> Memor
         for history, at_once in product(histories, blocks):
             fixed, each = job.fixed(hold=hold, at_once=at_once), job.column(history, hold=hold)
             if memory is None:
-                return _plan(job, MemoryPlan(hold, job.columns, history, at_once, 0, fixed + each * job.columns), None)
+                return _plan(
+                    job, MemoryPlan(hold, job.columns, history, at_once, 0, False, fixed + each * job.columns), None
+                )
             # Many heads together are worth more than a long history, up to a few.
             last = (hold, history, at_once) == (list(least)[-1], histories[-1], blocks[-1])
             fewest = job.widest if last else min(job.columns, max(job.widest, _FEW_COLUMNS))
             if memory >= fixed + each * fewest:
                 count = min(job.columns, (memory - fixed) // each)
-                return _plan(job, MemoryPlan(hold, count, history, at_once, 0, fixed + each * count), memory)
+                return _plan(job, MemoryPlan(hold, count, history, at_once, 0, False, fixed + each * count), memory)
     what = (
         f"one head of {job.widest} columns, {job.features} features and {job.rows} rows is fitted in "
         f"{-(-min(least.values()) >> 20)} MiB, {(memory or 0) >> 20} MiB are left"
@@ -128,8 +135,13 @@ def plan_memory(job: Job, memory: int | None, *, may_hold: bool = True) -> Memor
 
 
 def _plan(job: Job, plan: MemoryPlan, memory: int | None) -> MemoryPlan:
-    """Return the plan with as many known rows as what is left of the memory holds."""
-    if job.exact(hold=plan.hold) or job.widest > MOST_COLUMNS:
+    """Return the plan with a Gram matrix for numbers, and as many known rows, as what is left of the memory holds."""
+    if job.exact(hold=plan.hold):
+        return plan
+    solved = plan.needed + gram_bytes(job.features)
+    if job.numbers and job.features <= closed_form.MOST and (memory is None or solved <= memory):
+        plan = replace(plan, gram=True, needed=solved)
+    if job.widest > MOST_COLUMNS:
         return plan
     count = known_rows(job.rows, None if memory is None else memory - plan.needed, job.features)
     return replace(plan, known_rows=count, needed=plan.needed + known_bytes(count, job.features))

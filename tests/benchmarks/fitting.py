@@ -5,8 +5,8 @@
 
 (a) one head, D = 10, on taps of the paper's convnet over 20,000 images of Fashion-MNIST
 (b) one head, D = 100 and D = 1000, F = 2048, on made features; of D = 1000 one λ and three rivals
-(c) the whole job: 17 taps of EfficientNet-Lite0 x 8 penalties x 2 factors x (true + shuffled), over 8,000 images of
-    Fashion-MNIST and over emoji
+(c) the whole job: 17 taps of EfficientNet-Lite0 and of ResNet-50 x 8 penalties x 2 factors x (true + shuffled), over
+    images of Fashion-MNIST and over emoji
 (d) raw features, F = 25,088, held and read from the store
 (taps) taps of networks that nothing was tuned on; (binary) two classes
 (stream) a pass over features in the store against one in memory; (growth) how a pass grows

@@ -152,8 +152,8 @@ def measure(
             _tell(f"the job: scikit-learn at {task.tap}")
             loops[task.tap] = search_loop(task, penalties, lower, limit)
 
-    def one_process() -> OwnTime:
-        return OwnTime(None, sum(run_loop(task.features, task.labels, penalties, loops[task.tap]) for task in tasks))
+    def one_process(some: Sequence[Task] = tasks) -> OwnTime:
+        return OwnTime(None, sum(run_loop(task.features, task.labels, penalties, loops[task.tap]) for task in some))
 
     def at(count: int, call: Callable[[], Any]) -> OwnTime:
         with ours.threads(count):
@@ -173,7 +173,8 @@ def measure(
     workers = FitWorkers(_targets(tasks[0]), count=2)
     hows: list[int | str] = [*counts, *([PROCESSES] if side_by_side else [])]
     our_count = min(hows, key=lambda how: timed(lambda: ours_at(how)))
-    their_count = min(counts, key=lambda count: timed(lambda: at(count, one_process)))
+    middle = sorted(tasks, key=lambda task: loops[task.tap].seconds)[len(tasks) // 2]
+    their_count = min(counts, key=lambda count: timed(lambda: at(count, lambda: one_process([middle]))))
     _tell("the job: timed pairs")
     single = interleave(lambda: at(their_count, one_process), lambda: ours_at(our_count), repeats, warm=0)
     pool = TwoProcesses(tasks, loops, penalties, folder)

@@ -185,12 +185,21 @@ def efficientnet(store: Path, rows: int | None = None) -> Read:
     return read(_written(store, "efficientnet", spec), [], store)
 
 
-def enlarged_fashion(store: Path, rows: int, reduction: Mapping[str, Any]) -> Read:
-    """Return the input and the 16 blocks of EfficientNet-Lite0, reduced, over so many images of Fashion-MNIST."""
+ENLARGED = {
+    "efficientnet": [f"net._blocks.{number}" for number in range(16)],
+    "resnet50": [
+        f"net.layer{stage}.{number}" for stage, count in enumerate((3, 4, 6, 3), 1) for number in range(count)
+    ],
+}
+"""By factory of ``fitting_networks.py``: its 16 blocks."""
+
+
+def enlarged_fashion(store: Path, network: str, rows: int, reduction: Mapping[str, Any]) -> Read:
+    """Return the input and the 16 blocks of a network, reduced, over so many enlarged images of Fashion-MNIST."""
     spec: dict[str, Any] = {
         "model": {
             "kind": "torch",
-            "factory": f"{Path(__file__).parent / 'fitting_networks.py'}:build",
+            "factory": f"{Path(__file__).parent / 'fitting_networks.py'}:{network}",
             "batch_size": 64,
         },
         "data": {
@@ -199,9 +208,7 @@ def enlarged_fashion(store: Path, rows: int, reduction: Mapping[str, Any]) -> Re
             "parts": {"train": "train[:50000]", "valid": "train[50000:]", "test": "t10k"},
             "preprocess": {"scale": 1.0, "mean": [127.0], "std": [128.0]},
         },
-        "taps": [
-            {"match": name, "layout": "NCHW"} for name in ("input", *(f"net._blocks.{number}" for number in range(16)))
-        ],
+        "taps": [{"match": name, "layout": "NCHW"} for name in ("input", *ENLARGED[network])],
         "reduction": dict(reduction),
         "labels": {
             "garment": {"kind": "column", "column": "label"},
@@ -212,7 +219,7 @@ def enlarged_fashion(store: Path, rows: int, reduction: Mapping[str, Any]) -> Re
         },
         "splits": {"column": "split", "limit": {"train": rows, "valid": 20, "test": 20}},
     }  # fmt: skip
-    return read(_written(store, "enlarged_fashion", spec), [], store)
+    return read(_written(store, f"enlarged_{network}", spec), [], store)
 
 
 def mnist(store: Path) -> Read:

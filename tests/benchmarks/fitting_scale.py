@@ -24,6 +24,7 @@ from fitting_truth import Objective, Standard
 from side_by_side import Child, OwnTime, Pairs, interleave, run_child, tell_parent
 
 from probekit.components import FeatureMatrix, Target
+from probekit.probes.descent import Descent
 from probekit.store.feature_store import Entry, FeatureStore
 
 _KEY = "0" * 32
@@ -152,12 +153,37 @@ def _anonymous() -> int:
     raise RuntimeError("the kernel does not tell RssAnon: memory is measured on Linux only")
 
 
+@contextmanager
+def followed() -> Iterator[list[tuple[float, float]]]:
+    """Note the passes so far and the objective after each step of a fit of one head, as SciPy's callback does it.
+
+    Steps whose products are of bfloat16 count as passes; their objectives are not those of X.
+    """
+    found: list[tuple[float, float]] = []
+    descents: list[Descent] = []
+    step = Descent.step
+
+    def noted(descent: Descent) -> Any:
+        if descent not in descents:
+            descents.append(descent)
+        stuck = step(descent)
+        if descent.dtype.itemsize >= 4:
+            found.append((sum(one.passes for one in descents), float(descent.groups[0].objective[0])))
+        return stuck
+
+    Descent.step = noted  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        Descent.step = step  # type: ignore[method-assign]
+
+
 def child_fit(options: dict[str, Any]) -> None:
     """Fit one matrix within a bound, tell passes, memory and what is proven."""
     matrix, target = _matrix(options)
     # What is imported on first use is no memory of a fit.
     ours.fit(synthetic(200, 8, 3).features, [synthetic(200, 8, 3).target()], [1.0])
-    with watched() as memory:
+    with watched() as memory, followed() as trace:
         begun = time.perf_counter()
         tolerance = options.get("tolerance", ours.DEFAULT)
         (fitted,) = ours.fit(matrix, [target], [PENALTY], tolerance, options["memory"])
@@ -169,7 +195,7 @@ def child_fit(options: dict[str, Any]) -> None:
         tolerance=tolerance, shape=[len(target.train), matrix.shape[1], len(target.classes)],
         extra=memory["extra"], before=memory["before"], seconds=seconds,
         passes=facts.passes, preconditioner=facts.preconditioner, arithmetic=facts.arithmetic, streamed=facts.streamed,
-        status=point.status, objective=point.objective, gap=point.gap, reason=facts.reason,
+        status=point.status, objective=point.objective, gap=point.gap, reason=facts.reason, trace=trace,
     )  # fmt: skip
 
 

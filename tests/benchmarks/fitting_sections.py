@@ -3,11 +3,13 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fitting_duel as duels
 import fitting_job as jobs
+import fitting_ours as ours
 import fitting_problems as problems
 import fitting_scale as scale
 import numpy as np
@@ -18,8 +20,8 @@ from side_by_side import megabytes, print_table, verdict
 
 SKLEARN = ("scikit-learn lbfgs", "scikit-learn newton-cg", "scikit-learn newton-cholesky", "scikit-learn saga")
 PATH = (1e-2, 1e-3, 1e-4)
-_TO_THE_GOAL, _TIGHTER = (3e-4, 1e-4), (1e-5,)
-"""Tolerances of (d)."""
+_TOLERANCES = {False: (ours.DEFAULT, 1e-5), True: (ours.DEFAULT, 3e-5)}
+"""Of (d), where rows are held and where they are read: the default, and what encloses the optimum."""
 _MANY_CLASSES = 1000
 _FOR_MANY_CLASSES = ("scikit-learn lbfgs", "scikit-learn newton-cg", "torch LBFGS")
 """The others take minutes for an iteration, or hours to the goal."""
@@ -115,19 +117,20 @@ def whole_job(bench: Bench) -> None:
             read = problems.fashion(["conv1 pooled"], 500, bench.cache)
             _job(bench, "quick", jobs.tasks_of(read, ["worn"], 1, bench.rows), jobs.PENALTIES[2:4])
         return
-    if not bench.has("efficientnet"):
-        return
-    kinds: list[tuple[str, Callable[[], problems.Read], list[str], int]] = [
-        ("emoji", lambda: problems.efficientnet(bench.cache), ["group", "luminance"], 1),
-    ]
+    pooled, random = {"kind": "pool"}, {"kind": "subset", "features": 1000}
+    emoji = partial(problems.efficientnet, bench.cache)
+    kinds = {"emoji": ("efficientnet", emoji, ["group", "luminance"], 1)}
     if bench.has("fashion"):
-        pooled, random = {"kind": "pool"}, {"kind": "subset", "features": 1000}
-        worn = ["garment", "worn"]
-        kinds.insert(0, ("Fashion, pooled", lambda: problems.enlarged_fashion(bench.cache, 8000, pooled), worn, 1))
-        # scikit-learn takes a minute a tap: every fourth.
-        kinds.append(("Fashion, 1000 random", lambda: problems.enlarged_fashion(bench.cache, 4000, random), worn, 4))
-    for data, read, factors, every in kinds:
-        if bench.match in data:
+        # scikit-learn takes a minute for a tap of the last two: every fourth.
+        for data, network, rows, reduction, every in (
+            ("Fashion, EfficientNet-Lite0 pooled", "efficientnet", 8000, pooled, 1),
+            ("Fashion, EfficientNet-Lite0 1000 random", "efficientnet", 4000, random, 4),
+            ("Fashion, ResNet-50 pooled", "resnet50", 4000, pooled, 4),
+        ):
+            read = partial(problems.enlarged_fashion, bench.cache, network, rows, reduction)
+            kinds[data] = (network, read, ["garment", "worn"], every)
+    for data, (network, read, factors, every) in kinds.items():
+        if bench.match in data and (network == "resnet50" or bench.has(network)):
             _job(bench, data, jobs.tasks_of(read(), factors, None, bench.rows)[::every], jobs.PENALTIES)
 
 
@@ -158,14 +161,13 @@ def raw_features(bench: Bench) -> None:
     lowest: dict[int, float] = {}
     for count, streamed in ((held, False), (read, True)):
         problems.fashion([tap], count, bench.cache, "float16")
-        # The tightest encloses the optimum; of the others, the loosest that lies within the goal counts.
         fits = [
             scale.in_child("fit", **given, rows=count, streamed=streamed, tolerance=tolerance).told
-            for tolerance in (*_TO_THE_GOAL, *(() if streamed else _TIGHTER))
+            for tolerance in _TOLERANCES[streamed]
         ]
         lowest[count] = max(one["objective"] - one["gap"] for one in fits)
-        gaps = [one["objective"] / lowest[count] - 1 for one in fits]
-        passes = min((one["passes"] for one, gap in zip(fits, gaps, strict=True) if gap <= jobs.GOAL), default=None)
+        goal = lowest[count] * (1 + jobs.GOAL)
+        passes = min((at for one in fits for at, objective in one["trace"] if objective <= goal), default=None)
         rows += [(f"{one['tolerance']:g}", *_child_cells(one, bench.memory)) for one in fits]
         bench.json.setdefault("d", []).extend(fits)
         where = "read from the store" if streamed else "in memory"

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from probekit.components import ArrayMatrix, FitContext, Target
 from probekit.errors import InputError
 from probekit.probes import arithmetic as arithmetic_module
-from probekit.probes import axes, engine, standardise
+from probekit.probes import axes, closed_form, engine, standardise
 from probekit.probes.linear import LinearProbe
 from probekit.probes.memory import Job, plan_memory
 from probekit.probes.path import GROWTH, PENALTY_PATH
@@ -139,15 +139,26 @@ def test_a_number_is_ridge_regression_in_standardised_units(several):
     assert objective(found, X, asked, found.penalty) == pytest.approx(found.objective, rel=1e-6)
 
 
-@pytest.mark.parametrize(("rows", "features"), [(200, 30), (60, 200), (400, 700)])
-def test_a_number_is_its_closed_form_with_exact_and_with_sketched_axes(monkeypatch, rows, features):
+@pytest.mark.parametrize(
+    ("rows", "features", "most", "kind"),
+    [
+        (200, 30, 4096, "exact"),
+        (60, 200, 4096, "exact"),
+        (400, 700, 4096, "gram"),
+        (700, 400, 4096, "gram"),
+        (400, 700, 300, "sketch"),
+    ],
+)
+def test_a_number_is_its_closed_form_solved_or_iterated(monkeypatch, rows, features, most, kind):
     monkeypatch.setattr(axes, "EXACT", 64)
     monkeypatch.setattr(axes, "SKETCH_RANK", 32)
+    monkeypatch.setattr(closed_form, "MOST", most)
     rng = np.random.default_rng(0)
     X = (rng.standard_normal((rows + 40, features)) * np.geomspace(1, 1e-3, features) + 3).astype(np.float32)
     asked = target(X @ rng.standard_normal(features) * 40 - 500, np.arange(rows), np.arange(rows, rows + 40), "number")
     (found,) = fit(X, asked, penalty=[1.0, 1e-2, 1e-4], tolerance=1e-6)
-    assert found.facts.preconditioner == ("exact" if min(rows, features) <= 64 else "sketch")
+    assert found.facts.preconditioner == kind
+    assert found.facts.passes <= 8 or kind != "gram"
     S, y = standardised(X, asked.train)[asked.train], asked.codes[asked.train]
     z = (y - y.mean()) / y.std()
     for point in found.facts.path:
@@ -415,7 +426,8 @@ def test_what_is_read_in_blocks_is_fitted_as_what_is_held(several, small_blocks,
         targets, fit(X, *targets, tolerance=1e-6), fit(stored, *targets, tolerance=1e-6), strict=True
     ):
         assert (one.facts.streamed, other.facts.streamed) == (False, True)
-        assert one.facts.preconditioner == other.facts.preconditioner == ("exact" if exact else "sketch")
+        kind = "exact" if exact else "gram" if asked.task == "number" else "sketch"
+        assert one.facts.preconditioner == other.facts.preconditioner == kind
         assert other.objective == pytest.approx(one.objective, abs=1e-6)
         assert (one.penalty, one.facts.label_penalties) == (other.penalty, other.facts.label_penalties)
         assert {one.certificate.status, other.certificate.status} == {"proven"}

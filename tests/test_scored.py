@@ -1,0 +1,133 @@
+"""What is scored: a model's own predictions and a probe's, by hand and by scikit-learn."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from probekit.components import (
+    ArrayMatrix,
+    Certificate,
+    Examples,
+    FittedProbe,
+    Labels,
+    LinearMap,
+    ModelOutput,
+    Tap,
+    Target,
+    Wanted,
+)
+from probekit.data.arrays import DigitsDataset
+from probekit.data.factors import ColumnFactor
+from probekit.data.question import Asked
+from probekit.data.splits import split_examples
+from probekit.errors import ProbekitWarning
+from probekit.reductions.assign import FeatureSet
+from probekit.reductions.data_free import FlattenReduction
+from probekit.scored import Scored, far_beyond
+from probekit.spec import Spec
+from probekit.spec.splits import Splits
+
+COUNT = 60
+X = np.random.default_rng(0).standard_normal((COUNT, 2)).astype(np.float32)
+CODES = (X[:, 0] > 0).astype(int)
+TAP = Tap("a", "Relu", (2,), "float32", "NC")
+SET = FeatureSet(Wanted(TAP, FlattenReduction().program(TAP), 2), "a", "flat", 2, None)
+
+
+class Fitted(FittedProbe):
+    """A linear map that somebody proved."""
+
+    certificate = Certificate("proven", 0.0, 0.0, 0.0)
+    penalty, seconds, facts = 1.0, 2.0, None
+
+    def __init__(self, *rows: list[float]) -> None:
+        self.linear = LinearMap(np.array(rows), np.zeros(len(rows)))
+
+    def logits(self, features):
+        return self.linear(features)
+
+
+@pytest.fixture
+def scored() -> Scored:
+    columns = {
+        "id": np.array([f"x{n}" for n in range(COUNT)]),
+        "part": np.resize(["train", "train", "valid", "test"], COUNT),
+    }
+    labels, examples = {"left": Labels(("no", "yes"), CODES)}, Examples(columns, {"x": X})
+    splits = Splits(column="part", train="train", valid="valid", test="test")
+    spec = Spec(probekit=1, name="x", data=DigitsDataset(), labels={"left": ColumnFactor()}, splits=splits, reports=[])
+    parts = split_examples(splits, columns, labels)
+    return Scored(Asked(spec, examples, labels, parts, np.arange(COUNT)).question())
+
+
+def score(scored: Scored, fitted: FittedProbe, **more):
+    (target,) = scored.question.targets
+    features = ArrayMatrix(X)
+    return scored.score_probe(
+        ("m", "c"), SET, "ridge", features, None, fitted, target, **{"constant": False, "spent": None} | more
+    )
+
+
+def test_a_probe_is_scored_as_scikit_learn_does_it(scored):
+    result = score(scored, Fitted([-3.0, 0.5], [3.0, -0.5]))
+    probabilities = 1 / (1 + np.exp(-(X.astype(np.float64) @ [6.0, -1.0])))
+    for split, rows in scored.question.parts.items():
+        assert result.scores["cross_entropy"][split] == pytest.approx(log_loss(CODES[rows], probabilities[rows]))
+        assert result.scores["auroc"][split] == pytest.approx(roc_auc_score(CODES[rows], probabilities[rows]))
+        wrong = (probabilities[rows] > 0.5) != CODES[rows]
+        assert result.error[split] == pytest.approx(wrong.mean())
+    assert (result.model, result.checkpoint, result.tap, result.reduction) == ("m", "c", "a", "flat")
+    assert (result.parameters, result.seconds, result.penalty) == (6, 2.0, 1.0)
+    np.testing.assert_array_equal(scored.predicted["0"], probabilities > 0.5)
+    own = np.where(CODES, probabilities, 1 - probabilities)
+    np.testing.assert_allclose(scored.losses["0"], -np.log(own), rtol=1e-5)
+    assert scored.keys["0"]["tap"] == "a"
+
+
+def test_what_is_scored_is_saved(scored, tmp_path: Path):
+    score(scored, Fitted([-3.0, 0.5], [3.0, -0.5]))
+    scored.saved.write(tmp_path / "p.safetensors", {}, {"per": "example", "mask": None})
+    assert (tmp_path / "p.safetensors").is_file()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_probe_without_finite_predictions_leaves_nothing_behind(scored, value):
+    with pytest.raises(ValueError, match="the probe predicts NaN or infinite values"):
+        score(scored, Fitted([value, 0.0], [0.0, 1.0]))
+    assert (scored.probes, scored.keys, scored.predicted, scored.losses) == ([], {}, {}, {})
+
+
+def test_a_probe_that_is_no_better_than_chance_is_told_of(scored):
+    with pytest.warns(ProbekitWarning, match=r"tap a \(flat\): the probe for left does no better than"):
+        score(scored, Fitted([3.0, 0.0], [-3.0, 0.0]))
+
+
+def test_the_models_own_scores_are_those_of_the_true_labels_with_intervals(scored):
+    """Controls of a factor come before it here."""
+    (target,) = scored.question.targets
+    scored.question.targets.insert(0, replace(target, codes=1 - target.codes, control="shuffled_labels"))
+    output = ModelOutput(factor="left", classes="sorted")
+    scored.score_model("m", None, "logits", output, np.stack([-X[:, 0], X[:, 0]], axis=1))
+    (own,) = scored.models
+    assert own.error == {"train": 0, "valid": 0, "test": 0}
+    assert own.scores["auroc"] == {"train": 1, "valid": 1, "test": 1}
+    assert (own.intervals["error"]["test"].kind, own.intervals["error"]["test"].n) == ("wilson", 15)
+    assert set(own.intervals) == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("predicted", "told"),
+    [
+        ([0.0, 4.0, -3.9, 7.9], None),
+        ([0.0, 4.0, -4.1, 3.0], "predicts -4.1 where the training rows have 0 to 4; 1 of 4 test rows lie"),
+        ([9.0, 1e5, -4.1, 3.0], "predicts 1e+05 where the training rows have 0 to 4; 3 of 4 test rows lie"),
+    ],
+)
+def test_numbers_far_beyond_the_training_labels_are_told_of(predicted, told):
+    codes = np.array([0.0, 1.0, 4.0, 2.0, 100.0])
+    target = Target("size", (), codes, np.arange(4), np.array([4]), task="number")
+    found = far_beyond(np.array(predicted), target)
+    assert found is None if told is None else found.startswith(told)
