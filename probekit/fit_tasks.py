@@ -93,7 +93,7 @@ _KEPT = 8
 def begin(shared: Shared) -> None:
     """Begin a worker. One that the run's process started ends with it; one of a cluster outlives it."""
     parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid == shared.process:
+    if shared.process in {os.getppid(), None if parent is None else parent.pid}:
         die_with_parent()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means

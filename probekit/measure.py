@@ -14,7 +14,7 @@ from probekit.fits import contents_digest
 from probekit.plugins.sources import blamed
 from probekit.prepared import COPIES, is_constant, prepared
 from probekit.progress import FittingProgress, work_of
-from probekit.scored import Scored
+from probekit.scorer import Scorer
 from probekit.spec.splits import TRAIN
 from probekit.workers import FitsAhead
 
@@ -45,7 +45,7 @@ class Measurement:
         self, question: Question, journal: FitJournal | None = None, workers: FitWorkers | None = None
     ) -> None:
         self.question, self.journal, self.workers = question, journal, workers
-        self.scored = Scored(question)
+        self.scorer = Scorer(question)
         self.failures: list[str] = []
         self.seconds = 0.0
         self._told_of_workers = False
@@ -113,7 +113,7 @@ class Measurement:
                 for index, probe_fitted in fitted.items():
                     target = self.question.targets[index]
                     score = functools.partial(
-                        self.scored.score_probe, (model, checkpoint), one, probe_name, matrix, reduction, probe_fitted,
+                        self.scorer.score_probe, (model, checkpoint), one, probe_name, matrix, reduction, probe_fitted,
                         target, constant=constant, spent=spent,
                     )  # fmt: skip
                     result = self._attempt(f"{where}, probe {probe_name}, {_asked(target)}", score)
@@ -148,7 +148,7 @@ class Measurement:
                 needed = probe.side_by_side(rows, one.wanted.width, targets)
                 if needed is None or not self.workers.afford(needed + COPIES * size, memory):
                     continue
-                left = None if memory is None else max(0, memory - size)
+                left = None if memory is None else needed
                 place, names = (*model, number, name), _names(model, one, name)
                 make = functools.partial(FitTask, place, names, probe, asked=asked, memory=left)
                 tasks[place] = functools.partial(_task, make, features, number)

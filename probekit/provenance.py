@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from probekit.data.question import Asked
+    from probekit.data.question import Asked, Question
     from probekit.plugins import Plugins
     from probekit.reading import Reading
     from probekit.spec import LoadedSpec, Spec
@@ -76,6 +76,29 @@ def environment(started: datetime, plugins: Plugins, spec: Spec) -> dict[str, An
         "packages": packages,
         "plugins": loaded,
         "started": started.isoformat(timespec="seconds"),
+    }
+
+
+def spec_facts(loaded: LoadedSpec) -> dict[str, Any]:
+    """Return what was asked for, word for word, and the seeds of it."""
+    text = {"file": loaded.file, "text": loaded.text, "settings": list(loaded.settings), "digest": loaded.digest}
+    return {"spec": text, "seeds": seeds(loaded.spec)}
+
+
+def question_facts(asked: Asked, question: Question, bad: Mapping[int, str]) -> dict[str, Any]:
+    """Return the rows, splits and labels of a question, and which examples are not in it.
+
+    Args:
+        asked: whose examples they are.
+        question: what was asked of their features.
+        bad: why an example could not be read, by its place among the rows.
+    """
+    return {
+        "rows": {"per": asked.spec.rows.per, "count": len(question.owners)},
+        "splits": {split: len(rows) for split, rows in question.parts.items()},
+        "skipped": skipped(asked, bad),
+        "labels": {one.factor: question.label_facts(one) for one in question.targets if one.control is None},
+        "controls": question.control_facts(),
     }
 
 

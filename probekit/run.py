@@ -29,7 +29,7 @@ from probekit.plugins.sources import blamed
 from probekit.predictions import FILE as PREDICTIONS
 from probekit.predictions import Predictions, label_name
 from probekit.progress import FittingProgress, Tell, silent, work_of
-from probekit.provenance import environment, model_facts, reproduce_command, seeds, skipped
+from probekit.provenance import environment, model_facts, question_facts, reproduce_command, spec_facts
 from probekit.reading import feature_rows, open_store, read_models
 from probekit.results import FAILED, GraphRecord, RunResult, TapRecord
 from probekit.saved.files import FILE as PROBES
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from probekit.data.question import Asked, Question
     from probekit.plugins import Plugins
     from probekit.reading import Reading
-    from probekit.scored import Scored
+    from probekit.scorer import Scorer
     from probekit.spec import LoadedSpec, Spec
 
 
@@ -160,21 +160,14 @@ def _run(
                 probe_model(spec, one, measured, hooks, progress)
     result = RunResult(
         name=spec.name,
-        probes=measured.scored.probes,
-        model=measured.scored.models,
+        probes=measured.scorer.probes,
+        model=measured.scorer.models,
         graph=_graph_of(readings),
         provenance={
             **origin,
             "command": reproduce_command(loaded, plugins.without, plugins.named),
-            "spec": {
-                "file": loaded.file, "text": loaded.text, "settings": list(loaded.settings), "digest": loaded.digest,
-            },
-            "seeds": seeds(spec),
-            "rows": {"per": spec.rows.per, "count": len(question.owners)},
-            "splits": {split: len(rows) for split, rows in question.parts.items()},
-            "skipped": skipped(asked, bad),
-            "labels": {one.factor: question.label_facts(one) for one in question.targets if one.control is None},
-            "controls": question.control_facts(),
+            **spec_facts(loaded),
+            **question_facts(asked, question, bad),
             "models": {one.name: model_facts(one) for one in readings},
             "store": {"path": str(store.root), "dtype": spec.store.dtype},
             "fits": {"resumed": len(journal.found)},
@@ -182,10 +175,10 @@ def _run(
             "seconds": {"extraction": extracted, "fitting": measured.seconds, "total": time.monotonic() - clock},
             "warnings": list(dict.fromkeys([*told, *(f"{FAILED}{text}" for text in measured.failures)])),
         },
-    )  # fmt: skip
-    predictions = _predictions(spec, measured.scored)
+    )
+    predictions = _predictions(spec, measured.scorer)
     result = _judged(result, predictions, hooks)
-    printed, unwritten = _save(spec, result, predictions, measured.scored, directory, console)
+    printed, unwritten = _save(spec, result, predictions, measured.scorer, directory, console)
     journal.remove()
     hooks.emit("on_run_end", result=result)
     return Outcome(result, directory, printed, measured.failures, unwritten)
@@ -228,14 +221,14 @@ def probe_model(
     """Score a model's own output and fit every probe to every tap, from what the store holds."""
     extraction, question = one.extraction, measured.question
     if one.control is None:
-        measured.scored.saved.add_model(one.name, one.runner.sources, one.runner.example(extraction.rows))
+        measured.scorer.saved.add_model(one.name, one.runner.sources, one.runner.example(extraction.rows))
     if one.output is not None and one.backend.output is not None:
         matrix = extraction.matrix(len(one.sets))
         values = np.asarray(matrix)
         if question.positions is not None and len(values) != len(question.owners):
             # One output an example: it is the prediction at each of its positions.
             values = values[(np.cumsum(matrix.counts) - 1)[question.owners]]
-        measured.scored.score_model(one.model, one.checkpoint, one.output.tap.name, one.backend.output, values)
+        measured.scorer.score_model(one.model, one.checkpoint, one.output.tap.name, one.backend.output, values)
     results = measured.fit(
         one.model, one.checkpoint, one.sets, extraction.matrix, spec.named_probes(), progress,
         memory_budget(spec.memory),
@@ -283,9 +276,9 @@ def _graph_of(readings: Sequence[Reading]) -> GraphRecord:
     )
 
 
-def _predictions(spec: Spec, scored: Scored) -> Predictions:
+def _predictions(spec: Spec, scorer: Scorer) -> Predictions:
     """Return every feature row's labels, predictions and losses."""
-    question = scored.question
+    question = scorer.question
     group = spec.rows.group or spec.splits.group
     ids = question.column("id")
     return Predictions.of(
@@ -293,9 +286,9 @@ def _predictions(spec: Spec, scored: Scored) -> Predictions:
         question.column(group) if group is not None else ids if question.positions is not None else None,
         question.places,
         {label_name(target.factor, target.control, target.seed): target.codes for target in question.targets},
-        scored.predicted,
-        scored.losses,
-        scored.keys,
+        scorer.predicted,
+        scorer.losses,
+        scorer.keys,
         question.positions,
     )
 
@@ -315,7 +308,7 @@ def _save(
     spec: Spec,
     result: RunResult,
     predictions: Predictions,
-    scored: Scored,
+    scorer: Scorer,
     directory: Path,
     console: Console,
 ) -> tuple[dict[str, str], list[Problem]]:
@@ -332,7 +325,7 @@ def _save(
         write_confusions(directory / CONFUSIONS, result, predictions)
         rows = {"per": spec.rows.per, "mask": spec.rows.mask}
         models = {name: facts for name, facts in result.provenance["models"].items() if "control" not in facts}
-        scored.saved.write(directory / PROBES, models, rows)
+        scorer.saved.write(directory / PROBES, models, rows)
         for report in spec.reports:
             try:
                 text = report.render(result, console.width, console.colour)

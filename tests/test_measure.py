@@ -141,7 +141,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def names(measured: Measurement) -> list[tuple[str, str]]:
-    return [(one.tap, one.factor) for one in measured.scored.probes]
+    return [(one.tap, one.factor) for one in measured.scorer.probes]
 
 
 def failing(error: BaseException, *, tap: Any = None, factor: str = "left") -> Callable[..., None]:
@@ -163,7 +163,7 @@ def test_all_factors_are_fitted_at_once_where_that_works(site):
     assert SCRIPT.fits == [["left", "right"]] * 3
     assert names(measured) == [(tap, factor) for tap in "abc" for factor in FACTORS]
     assert measured.failures == []
-    by_factor = {one.factor: one.error["test"] for one in measured.scored.probes if one.tap == "a"}
+    by_factor = {one.factor: one.error["test"] for one in measured.scorer.probes if one.tap == "a"}
     assert max(by_factor.values()) < 0.2
 
 
@@ -193,10 +193,10 @@ def test_a_probe_whose_predictions_are_not_finite_is_a_fit_that_failed(site, val
 
 
 def test_what_is_fitted_beside_a_failure_is_what_is_fitted_without_one(site):
-    whole = {(one.tap, one.factor): one for one in site.measure().scored.probes}
+    whole = {(one.tap, one.factor): one for one in site.measure().scorer.probes}
     site.folder = site.folder / "other"
     SCRIPT.before = failing(ValueError("x"))
-    for one in site.measure().scored.probes:
+    for one in site.measure().scorer.probes:
         same = whole[one.tap, one.factor]
         assert (one.scores, one.error) == (same.scores, same.error)
 
@@ -261,7 +261,7 @@ def test_a_fitted_probe_that_cannot_be_saved_is_a_failure(site):
     assert names(measured) == [("a", "right")]
     (failure,) = measured.failures
     assert failure.startswith("model m, tap a, reduction pca, probe ridge, factor left: ValueError: matmul")
-    measured.scored.saved.write(site.folder.parent / "p.safetensors", {}, {"per": "example", "mask": None})
+    measured.scorer.saved.write(site.folder.parent / "p.safetensors", {}, {"per": "example", "mask": None})
     with safe_open(site.folder.parent / "p.safetensors", "numpy") as file:
         assert [one["factor"] for one in json.loads(file.metadata()["probekit"])["probes"]] == ["right"]
 
@@ -287,7 +287,7 @@ def test_a_probe_that_fails_is_told_of(site):
 def test_constant_features_are_a_fact_of_the_probe(site):
     with pytest.warns(ProbekitWarning):
         measured = site.measure(SETS[:2], [np.full_like(X, 3.5), X])
-    assert [(one.tap, one.features_constant) for one in measured.scored.probes if one.factor == "left"] == [
+    assert [(one.tap, one.features_constant) for one in measured.scorer.probes if one.factor == "left"] == [
         (SETS[0].label, True), (SETS[1].label, False),
     ]  # fmt: skip
 
@@ -296,20 +296,20 @@ def test_of_a_control_nobody_is_told(site):
     SCRIPT.after = missed
     site.question.targets = [replace(one, control="shuffled_labels", seed=3) for one in site.question.targets]
     measured = site.measure([feature_set("a")], [np.zeros_like(X)])  # a warning is an error
-    assert [(one.control, one.seed, one.certificate.status) for one in measured.scored.probes] == [
+    assert [(one.control, one.seed, one.certificate.status) for one in measured.scorer.probes] == [
         ("shuffled_labels", 3, "missed")
     ] * 2
 
 
 def test_errors_have_intervals_over_examples_or_groups(site):
-    probe = site.measure(SETS[:1]).scored.probes[0]
+    probe = site.measure(SETS[:1]).scorer.probes[0]
     assert set(probe.intervals["error"]) == {"train", "valid", "test"}
     assert set(probe.intervals["balanced_error"]) == set(probe.intervals["auroc"]) == {"test"}
     error = probe.intervals["error"]["train"]
     assert (error.kind, error.over, error.n) == ("wilson", "examples", 30)
     site.question.group = "id"
     site.folder = site.folder / "other"
-    assert site.measure(SETS[:1]).scored.probes[0].intervals["error"]["test"].over == "groups"
+    assert site.measure(SETS[:1]).scorer.probes[0].intervals["error"]["test"].over == "groups"
 
 
 # --- features that a reduction made -----------------------------------------------------------------------------------
@@ -434,11 +434,11 @@ def test_a_learned_reduction_that_does_not_fit_is_a_failure_with_the_numbers(sit
 
 def comparable(measured: Measurement) -> list[Any]:
     return [
-        [one.model_dump(exclude={"seconds"}) for one in measured.scored.probes],
+        [one.model_dump(exclude={"seconds"}) for one in measured.scorer.probes],
         measured.failures,
-        measured.scored.keys,
-        {key: value.tobytes() for key, value in measured.scored.predicted.items()},
-        {key: value.tobytes() for key, value in measured.scored.losses.items()},
+        measured.scorer.keys,
+        {key: value.tobytes() for key, value in measured.scorer.predicted.items()},
+        {key: value.tobytes() for key, value in measured.scorer.losses.items()},
     ]
 
 
@@ -454,7 +454,7 @@ def test_a_run_that_was_interrupted_at_its_third_tap_makes_only_the_rest(site, t
     site.folder = tmp_path / "other"
     whole = site.measure()
     assert comparable(resumed) == comparable(whole)
-    assert [one.seconds for one in resumed.scored.probes[:4]] == [1.0, 1.0, 2.0, 2.0]
+    assert [one.seconds for one in resumed.scorer.probes[:4]] == [1.0, 1.0, 2.0, 2.0]
 
 
 def test_beside_a_failure_the_other_factors_are_kept(site):

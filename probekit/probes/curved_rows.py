@@ -86,7 +86,9 @@ class CurvedRows(Metric):
             told = ((self.rows @ first.T)[part.place] * part.vectors).sum(dim=1, keepdim=True)
             share = part.inverse @ told
             back = torch.zeros(len(self.rows), gradient.shape[1], dtype=self.rows.dtype, device=self.rows.device)
-            back.index_add_(0, part.place, share * part.vectors)
+            added = share * part.vectors
+            for some in part.apart:
+                back.index_add_(0, part.place[some], added[some])
             product[number, :, :-1] = first - self._without(back.T @ self.rows, part)
         return product
 
@@ -108,6 +110,9 @@ class _Pairs:
 
     def __init__(self, place: Tensor, vectors: Tensor, inverse: Tensor, flat: float, steep: Tensor) -> None:
         self.place, self.vectors, self.inverse, self.flat, self.steep = place, vectors, inverse, flat, steep
+        rank = torch.arange(len(place), device=place.device) - torch.searchsorted(place, place)
+        # No row twice in one addition: on a GPU the order of its terms would be left to chance.
+        self.apart = [torch.nonzero(rank == one).flatten() for one in range(_PAIRS_A_ROW)]
 
 
 def may_know_rows(heads: Heads, axes: Axes) -> bool:

@@ -110,9 +110,9 @@ class _Fit:
             self._explain(self.heads[number])
 
     def _prove_solved(self) -> None:
-        """Prove the heads of numbers that begin at a solution, before rounding to float32 takes them off it."""
-        solved = [n for n, head in enumerate(self.heads) if head.answers.loss.exact_curvature and head.weights.any()]
-        some = [self.heads[n] for n in solved]
+        """Prove the heads that begin at a closed form, before rounding to float32 takes them off it."""
+        solved = [number for number, head in enumerate(self.heads) if head.solved and not head.done]
+        some = [self.heads[number] for number in solved]
         self.proofs.at(solved, [Place(head.weights, head.bias, None, head.goal_at(head.objective)) for head in some])
 
     def _groups(self, numbers: Sequence[int], dtype: torch.dtype) -> list[Heads]:

@@ -35,6 +35,7 @@ class Head:
         passes: over X in which it took part.
         arithmetic: of the products that it was iterated with.
         reason: why it is not done; None where it is.
+        solved: whether its weights are a closed form's.
     """
 
     answers: Answers
@@ -50,6 +51,7 @@ class Head:
     passes: float = 0.0
     arithmetic: list[str] = field(default_factory=list)
     reason: str | None = None
+    solved: bool = False
 
     @property
     def done(self) -> bool:

@@ -16,8 +16,8 @@ from probekit.probes.design import Streamed, hold
 from probekit.probes.engine import minimise
 from probekit.probes.fitted import FittedLinear
 from probekit.probes.head import start_head
-from probekit.probes.memory import Job, plan_memory
-from probekit.probes.path import GROWTH, choose, further, path_points, score_on_valid
+from probekit.probes.memory import job_of, plan_memory, room
+from probekit.probes.path import GROWTH, choose, further, left_out, path_points, score_on_valid
 from probekit.probes.standardise import Standardiser
 from probekit.probes.target_heads import TargetHeads
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from probekit.probes.design import Design
     from probekit.probes.head import Head
     from probekit.probes.linear import LinearProbe
+    from probekit.probes.losses import Answers
     from probekit.probes.memory import MemoryPlan
     from probekit.probes.path import Choice
 
@@ -96,13 +97,10 @@ class JointFit:
 
     def _prepare(self) -> Rows:
         train, penalties = self.questions[0].target.train, self.probe.penalties()
-        widths = [one.columns for question in self.questions for one in question.answers]
-        smallest, most = min(penalties), len(penalties)
-        if self.probe.penalty == "auto":
-            smallest, most = smallest / 10**GROWTH, most + GROWTH
-        numbers = any(question.target.task == "number" for question in self.questions)
-        job = Job(len(train), self.features.shape[1], sum(widths) * most, max(widths), numbers)
-        plan = plan_memory(job, self.context.memory, may_hold=isinstance(self.features, ArrayMatrix))
+        smallest = min(penalties) / (10**GROWTH if self.probe.penalty == "auto" else 1)
+        asked = [(one.loss.name, one.columns) for question in self.questions for one in question.answers]
+        job = job_of(len(train), self.features.shape[1], asked, self.probe.longest_path())
+        plan = plan_memory(job, room(self.device, self.context.memory), may_hold=isinstance(self.features, ArrayMatrix))
         scale = Standardiser(self.features, train)
         source = Streamed(self.features, train, scale, self.device, plan.at_once)
         held = hold(source) if plan.hold else source
@@ -136,7 +134,10 @@ class JointFit:
                     head.weights, head.bias = near.weights, near.bias
                 stop += 1
             some = [head for head, _ in new[start:stop]]
-            self._solve(rows, some)
+            numbers = [head for head in some if head.answers.loss.exact_curvature]
+            if numbers and rows.plan.gram:
+                self._closed_form = self._closed_form or ClosedForm(rows.X, self._numbers())
+                self._closed_form.put_at_optimum(numbers)
             minimise(
                 rows.X, rows.axes, some, self.probe.max_passes, self.probe.arithmetic, self._tell, rows.plan.history,
                 rows.plan.known_rows,
@@ -145,12 +146,8 @@ class JointFit:
                 before.append(head)
             start = stop
 
-    def _solve(self, rows: Rows, heads: Sequence[Head]) -> None:
-        """Put heads of numbers where their optimum is, as far as a Gram matrix tells, if one was planned."""
-        numbers = [head for head in heads if head.answers.loss.exact_curvature]
-        if numbers and rows.plan.gram:
-            self._closed_form = self._closed_form or ClosedForm(rows.X)
-            self._closed_form.put_at_optimum(numbers)
+    def _numbers(self) -> list[Answers]:
+        return [one for question in self.questions for one in question.answers if one.loss.exact_curvature]
 
     def _tell(self, heads: Sequence[Head], worst: float) -> None:
         now = time.monotonic()
@@ -199,11 +196,12 @@ class JointFit:
             label_penalties=penalties if question.target.task == "multilabel" else (),
             heads=sum(len(heads) for one in self.questions for heads in one.heads),
             passes=round(max(head.passes for head in every)),
-            preconditioner="gram" if rows.plan.gram and question.target.task == "number" else rows.axes.kind,
+            preconditioner="gram" if all(head.solved for head in every) else rows.axes.kind,
             arithmetic=tuple(dict.fromkeys(name for head in every for name in head.arithmetic)),
             device=self.device.type,
             streamed=not rows.plan.hold,
             reason=question.reason(chosen),
+            notes=tuple(dict.fromkeys(filter(None, (_left_out(question, heads) for heads in question.heads)))),
         )
         return FittedLinear(
             question.linear(chosen, rows.axes, rows.scale),
@@ -213,3 +211,7 @@ class JointFit:
             (time.monotonic() - self._began) / len(self.questions),
             facts,
         )
+
+
+def _left_out(question: TargetHeads, heads: Sequence[Head]) -> str | None:
+    return left_out(heads, [question.penalty(head) for head in heads])

@@ -99,13 +99,26 @@ class LinearProbe(Probe):
 
     def side_by_side(self, rows: int, features: int, targets: Sequence[Target]) -> int | None:
         """Return the bytes of a fit that is made on one thread, since its passes are small."""
-        from probekit.probes.memory import Job, plan_memory
+        from probekit.probes.memory import job_of, plan_memory
 
         if not self._is_small(rows, features, targets):
             return None
-        columns = self._columns(targets)
-        numbers = any(target.task == "number" for target in targets)
-        return plan_memory(Job(rows, features, columns, columns, numbers), None).needed
+        asked: list[tuple[str, int]] = []
+        for target in targets:
+            two = target.task == "classes" and len(target.classes) == 2
+            if target.task == "classes" and not two:
+                asked.append(("softmax", len(target.classes)))
+            elif target.task == "number":
+                asked.append(("squares", 1))
+            else:
+                asked += [("logistic", 1)] * (1 if two else len(target.classes))
+        return plan_memory(job_of(rows, features, asked, self.longest_path()), None).needed
+
+    def longest_path(self) -> int:
+        """Return how many λ there may be in the end."""
+        from probekit.probes.path import GROWTH
+
+        return len(self.penalties()) + (GROWTH if self.penalty == "auto" else 0)
 
     def _is_small(self, rows: int, features: int, targets: Sequence[Target]) -> bool:
         from probekit.backends.torch_run import find_device

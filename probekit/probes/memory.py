@@ -7,16 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import TYPE_CHECKING
+
+import torch
 
 from probekit.errors import InputError, Problem
 from probekit.probes import axes, closed_form
 from probekit.probes.axes import SKETCH_RANK, sketch_rows
 from probekit.probes.closed_form import gram_bytes
 from probekit.probes.curved_rows import MOST_COLUMNS, known_bytes, known_rows
+from probekit.probes.losses import SQUARES
 from probekit.probes.stack import SHORTEST_HISTORY, history_for
 from probekit.probes.standardise import BLOCK_BYTES, block_rows
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _FEWEST_PAIRS = 3
+_SHARE_OF_DEVICE = 0.9
+"""Of what a GPU has left; the rest is for what its libraries take."""
 _FEW_COLUMNS = 64
 _BLOCKS = 3
 """As it was read, standardised, and what is gathered of several shards."""
@@ -56,14 +65,16 @@ class Job:
         features: of each.
         columns: of all heads together.
         widest: columns of the widest head.
-        numbers: whether a head asks for a number.
+        numbers: columns of heads that ask for a number.
+        kinds: of loss and width, other than that of numbers: heads of each are iterated apart.
     """
 
     rows: int
     features: int
     columns: int
     widest: int
-    numbers: bool = False
+    numbers: int = 0
+    kinds: int = 1
 
     def exact(self, *, hold: bool) -> bool:
         """Return whether all principal axes are computed; see :class:`probekit.probes.axes.Axes`."""
@@ -86,12 +97,49 @@ class Job:
         # The best weights of every head, and on the valid rows once more in float32.
         return blocks + held + found + self.columns * self.features * (8 + 8)
 
+    def gram(self, *, hold: bool) -> int:
+        """Return the bytes of the Gram matrix that numbers are solved by; 0 where there is none."""
+        wanted = self.numbers and self.features <= closed_form.MOST and not self.exact(hold=hold)
+        return gram_bytes(self.features) if wanted else 0
+
     def column(self, history: int, *, hold: bool) -> int:
         """Return the bytes of one column of a head that is iterated, in float64 at the worst."""
         width = min(self.rows, self.features) if self.exact(hold=hold) and hold else self.features
         pairs = 2 * 8 * history * width
         # While heads are dropped the pairs are copied; a proof has nine vectors of all features.
         return 8 * 10 * width + pairs + max(pairs, 8 * 9 * self.features) + 8 * 12 * self.rows
+
+
+def job_of(rows: int, features: int, asked: Sequence[tuple[str, int]], penalties: int) -> Job:
+    """Return how large a fit is.
+
+    Args:
+        rows: training rows.
+        features: of each.
+        asked: the loss and the columns of one head of everything that is asked.
+        penalties: λ of each.
+    """
+    numbers = [columns for loss, columns in asked if loss == SQUARES.name]
+    kinds = {one for one in asked if one[0] != SQUARES.name}
+    columns = [columns for _, columns in asked]
+    return Job(rows, features, sum(columns) * penalties, max(columns), sum(numbers) * penalties, len(kinds))
+
+
+def room(device: torch.device, memory: int | None) -> int | None:
+    """Return the bytes that a fit may take: what the user allows, and no more than a GPU has left.
+
+    Args:
+        device: where rows and heads lie.
+        memory: what the user allows; None: no bound.
+    """
+    if device.type == "cuda":
+        left = int(_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0])
+    elif device.type == "mps":
+        used = torch.mps.driver_allocated_memory()
+        left = int(_SHARE_OF_DEVICE * (torch.mps.recommended_max_memory() - used))
+    else:
+        return memory
+    return left if memory is None else min(memory, left)
 
 
 def plan_memory(job: Job, memory: int | None, *, may_hold: bool = True) -> MemoryPlan:
@@ -125,7 +173,9 @@ def plan_memory(job: Job, memory: int | None, *, may_hold: bool = True) -> Memor
             last = (hold, history, at_once) == (list(least)[-1], histories[-1], blocks[-1])
             fewest = job.widest if last else min(job.columns, max(job.widest, _FEW_COLUMNS))
             if memory >= fixed + each * fewest:
-                count = min(job.columns, (memory - fixed) // each)
+                # A Gram matrix spares numbers more passes than more heads together would.
+                left = memory - job.gram(hold=hold)
+                count = min(job.columns, ((left if left >= fixed + each * fewest else memory) - fixed) // each)
                 return _plan(job, MemoryPlan(hold, count, history, at_once, 0, False, fixed + each * count), memory)
     what = (
         f"one head of {job.widest} columns, {job.features} features and {job.rows} rows is fitted in "
@@ -136,12 +186,11 @@ def plan_memory(job: Job, memory: int | None, *, may_hold: bool = True) -> Memor
 
 def _plan(job: Job, plan: MemoryPlan, memory: int | None) -> MemoryPlan:
     """Return the plan with a Gram matrix for numbers, and as many known rows, as what is left of the memory holds."""
-    if job.exact(hold=plan.hold):
+    gram = job.gram(hold=plan.hold)
+    if gram and (memory is None or plan.needed + gram <= memory):
+        plan = replace(plan, gram=True, needed=plan.needed + gram)
+    if job.exact(hold=plan.hold) or job.widest > MOST_COLUMNS or not job.kinds:
         return plan
-    solved = plan.needed + gram_bytes(job.features)
-    if job.numbers and job.features <= closed_form.MOST and (memory is None or solved <= memory):
-        plan = replace(plan, gram=True, needed=solved)
-    if job.widest > MOST_COLUMNS:
-        return plan
-    count = known_rows(job.rows, None if memory is None else memory - plan.needed, job.features)
-    return replace(plan, known_rows=count, needed=plan.needed + known_bytes(count, job.features))
+    spare = None if memory is None else (memory - plan.needed) // job.kinds
+    count = known_rows(job.rows, spare, job.features)
+    return replace(plan, known_rows=count, needed=plan.needed + job.kinds * known_bytes(count, job.features))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from probekit.components import Array, FloatArray, IntArray, Task
 
 PRIMARY: dict[Task, str] = {"classes": "error", "multilabel": "error", "number": "r2"}
 """The metric that a probe is judged by."""
+_VALUES_AT_ONCE = 1 << 20
 
 
 def error_rate(logits: FloatArray, codes: IntArray) -> float:
@@ -27,9 +28,11 @@ def error_rate(logits: FloatArray, codes: IntArray) -> float:
 
 def top_error(logits: FloatArray, codes: IntArray, top: int = 5) -> float:
     """Return the share of rows whose label is not among the ``top`` largest logits; a tie counts against the label."""
-    own = logits[np.arange(len(codes)), codes][:, None]
-    rank = (logits >= own).sum(axis=1)
-    return float(np.mean(rank > top))
+    found = [
+        (logits[here] >= logits[here][np.arange(len(codes[here])), codes[here]][:, None]).sum(axis=1) > top
+        for here in _blocks(logits)
+    ]
+    return float(np.concatenate(found).mean())
 
 
 def balanced_error(predicted: IntArray, codes: IntArray) -> float:
@@ -58,10 +61,21 @@ def auroc(scores: Array, codes: IntArray) -> float | None:
 
 def losses(logits: FloatArray, codes: IntArray) -> Array:
     """Return each row's negative log-likelihood in nats, float64, shape (rows,)."""
-    values = logits.astype(np.float64)
-    top = values.max(axis=1, keepdims=True)
-    total = np.log(np.exp(values - top).sum(axis=1)) + top[:, 0]
-    return np.asarray(total - values[np.arange(len(codes)), codes])
+    found = np.empty(len(logits))
+    for here in _blocks(logits):
+        values, asked = logits[here].astype(np.float64), codes[here]
+        top = values.max(axis=1)
+        own = values[np.arange(len(asked)), asked]
+        values -= top[:, None]
+        found[here] = np.log(np.exp(values, out=values).sum(axis=1)) + top - own
+    return found
+
+
+def _blocks(logits: FloatArray) -> Iterator[slice]:
+    """Give the rows in blocks: of many classes what is computed of all at once would be several times the logits."""
+    at_once = max(1, _VALUES_AT_ONCE // max(1, logits.shape[1]))
+    for start in range(0, len(logits), at_once):
+        yield slice(start, start + at_once)
 
 
 def cross_entropy(logits: FloatArray, codes: IntArray) -> float:

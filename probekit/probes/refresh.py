@@ -36,6 +36,7 @@ def refreshed(heads: Heads, axes: Axes, known_rows: int = 0) -> Metric:
     elif known_rows and heads.steps >= _REFRESH_CURVED[0] and may_know_rows(heads, axes):
         plain = not isinstance(heads.metric, CurvedRows)
         if heads.steps in _REFRESH_CURVED or (plain and _is_due(heads, ())):
+            heads.metric = None  # the rows of the old one make room
             rows = most_curved(heads, known_rows)
             return Metric(heads, axes) if rows is None else CurvedRows(heads, axes, rows)
     elif _is_due(heads, _REFRESH if heads.columns <= _WIDE else _REFRESH_WIDE):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probekit.components import LinearMap, Tap, Wanted
-from probekit.errors import InputError, Problem, SpecError, listed, nearest
+from probekit.errors import InputError, ProbekitWarning, Problem, SpecError, listed, nearest
 from probekit.saved.files import IDENTITY, damaged, read_index, read_tensors
 from probekit.saved.programs import program_from_json, program_tensors
 
@@ -219,7 +220,8 @@ def load_probe(
 ) -> LoadedProbe:
     """Load a fitted probe of a run.
 
-    What is not given must not be needed to tell one probe from all others.
+    What is not given must not be needed to tell one probe from all others. A probe whose certificate was missed is
+    loaded with a :class:`ProbekitWarning`.
 
     Args:
         run: the run directory.
@@ -260,6 +262,11 @@ def load_probe(
     if linear.weights.shape != (outputs, features.width) or linear.bias.shape != (outputs,):
         shapes = f"weights {linear.weights.shape} for {outputs} outputs of {features.width} features"
         raise InputError(damaged(path, shapes))
+    if record.certificate.status == "missed":
+        bound = record.certificate.of_chance
+        known = "nothing bounds its distance from it" if bound is None else f"off by up to {bound:.2g} of chance"
+        what = f"the probe for {factor!r} at {tap!r} is not proven to be at its optimum ({known})"
+        warnings.warn(what, ProbekitWarning, stacklevel=2)
     rows = index.rows
     recipe = Recipe(model_record, features.tensor.name, wanted, features.reason, rows.per, rows.mask)
     return LoadedProbe(record, labels, linear, recipe)

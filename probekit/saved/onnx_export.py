@@ -205,6 +205,7 @@ def _describe(model: onnx.ModelProto, probe: LoadedProbe, output: str, masks: di
     """Write what the output means into the model's metadata, as JSON under the output's name."""
     facts = {
         **{name: getattr(probe.record, name) for name in IDENTITY},
+        "certificate": probe.record.certificate.model_dump(),
         "task": probe.task,
         "classes": [] if probe.task == "number" else probe.classes_.tolist(),
         "rows": probe.recipe.per,

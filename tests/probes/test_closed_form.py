@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.components import ArrayMatrix, FitContext, Target
@@ -44,30 +44,30 @@ def objective(X, y, w, penalty):
     return (residual**2).mean() / 2 + penalty / 2 * w @ w
 
 
+@settings(deadline=None)
 @given(
     rows=st.integers(2, 120),
     features=st.integers(1, 120),
     seed=st.integers(0, 99),
-    penalties=st.lists(st.floats(1e-4, 10), min_size=1, max_size=3),
+    penalties=st.lists(st.sampled_from([10, 1, 0.1, 1e-3, 1e-5, 1e-7]), min_size=1, max_size=3),
 )
 def test_weights_are_numpys(rows, features, seed, penalties):
     X, y = problem(rows, features, seed)
     some = heads(y, penalties, features)
-    ClosedForm(Held(torch.from_numpy(X))).put_at_optimum(some)
+    ClosedForm(Held(torch.from_numpy(X)), [some[0].answers]).put_at_optimum(some)
     for head in some:
         w, best = head.weights[0].numpy(), solution(X, y, head.penalty)
-        off = objective(X, y, w, head.penalty) - objective(X, y, best, head.penalty)
-        assert off <= 1e-8 * y.var()
-        assert head.passes <= 5
+        assert objective(X, y, w, head.penalty) <= objective(X, y, best, head.penalty) * (1 + 1e-7)
+        assert (head.solved, head.passes, head.arithmetic) == (True, 1, ["float64"])
 
 
 def test_several_numbers_share_a_matrix():
     X, y = problem(80, 30, 0)
     other = np.cos(5 * y)
     some = [*heads(y, [0.1, 1e-3], 30), *heads(other, [1e-3], 30)]
-    ClosedForm(Held(torch.from_numpy(X))).put_at_optimum(some)
+    ClosedForm(Held(torch.from_numpy(X)), [some[0].answers, some[2].answers]).put_at_optimum(some)
     for head, asked in zip(some, (y, y, other), strict=True):
-        np.testing.assert_allclose(head.weights[0].numpy(), solution(X, asked, head.penalty), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(head.weights[0].numpy(), solution(X, asked, head.penalty), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("rows", "features"), [(3000, 90), (60, 90)])
@@ -76,23 +76,21 @@ def test_rows_that_are_read_give_what_held_ones_give(rows, features):
     matrix, train = ArrayMatrix(raw * 5 + 2), np.arange(rows)
     read = Streamed(matrix, train, Standardiser(matrix, train), torch.device("cpu"), 256)
     (there,), (here,) = heads(y, [1e-3], features), heads(y, [1e-3], features)
-    ClosedForm(read).put_at_optimum([there])
-    ClosedForm(Held(torch.cat(list(read.blocks(torch.float32, 999))))).put_at_optimum([here])
-    np.testing.assert_allclose(there.weights.numpy(), here.weights.numpy(), rtol=1e-5, atol=1e-7)
+    ClosedForm(read, [there.answers]).put_at_optimum([there])
+    ClosedForm(Held(torch.cat(list(read.blocks(torch.float32, 999)))), [here.answers]).put_at_optimum([here])
+    np.testing.assert_allclose(there.weights.numpy(), here.weights.numpy(), rtol=1e-9, atol=1e-12)
 
 
-def test_a_matrix_that_rounding_made_indefinite_leaves_the_weights_alone():
-    X = np.repeat(np.random.default_rng(0).standard_normal((50, 1)).astype(np.float32) * 1e3, 40, axis=1)
-    (head,) = heads(X[:, 0].astype(np.float64), [1e-12], 40)
-    form = ClosedForm(Held(torch.from_numpy(X)))
-    form._gram -= 1e-3 * torch.eye(40).double()
-    form.put_at_optimum([head])
-    assert not head.weights.any()
-    assert head.passes == 0
+def test_a_matrix_that_is_not_definite_leaves_the_weights_alone():
+    X = np.repeat(np.random.default_rng(0).standard_normal((50, 1)).astype(np.float32), 40, axis=1)
+    some = heads(X[:, 0].astype(np.float64), [1e-20, 0.1], 40)
+    ClosedForm(Held(torch.from_numpy(X)), [some[0].answers]).put_at_optimum(some)
+    assert [head.solved for head in some] == [False, True]
+    assert not some[0].weights.any()
 
 
 def test_the_matrix_is_planned_and_left_out_where_it_does_not_fit():
-    job = Job(20_000, 2000, 8, 1, numbers=True)
+    job = Job(20_000, 2000, 8, 1, numbers=4)
     free = plan_memory(job, None)
     assert free.gram is True
     without = plan_memory(Job(20_000, 2000, 8, 1), None)

@@ -6,11 +6,13 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from probekit.errors import InputError
-from probekit.probes.memory import Job, plan_memory
+from probekit.probes.curved_rows import known_bytes
+from probekit.probes.memory import Job, job_of, plan_memory, room
 
 GIGABYTE = 1 << 30
 SLACK = 48 << 20
@@ -139,3 +141,39 @@ def test_what_a_fit_takes_is_within_its_plan(job):
     assert told["hold"] == (job["memory"] is None)
     assert told["grown"] <= told["needed"] + SLACK
     assert job["memory"] is None or told["grown"] <= job["memory"]
+
+
+def test_a_job_knows_its_kinds_of_heads():
+    asked = [("softmax", 10), ("softmax", 10), ("softmax", 4), ("logistic", 1), ("squares", 1), ("squares", 1)]
+    assert job_of(1000, 64, asked, 8) == Job(1000, 64, 27 * 8, 10, 16, 3)
+    assert job_of(1000, 64, [("squares", 1)], 1) == Job(1000, 64, 1, 1, 1, 0)
+
+
+@given(job=jobs(), kinds=st.integers(1, 4), memory=st.integers(0, 64 * GIGABYTE))
+def test_known_rows_are_counted_for_each_kind_of_head(job, kinds, memory):
+    job = replace(job, widest=min(job.widest, 16), kinds=kinds)
+    plan = planned(job, memory)
+    if plan is not None and plan.known_rows:
+        bare = plan.needed - kinds * known_bytes(plan.known_rows, job.features)
+        assert 0 < bare <= memory - kinds * known_bytes(plan.known_rows, job.features)
+    numbers = planned(replace(job, numbers=job.columns, kinds=0), memory)
+    assert numbers is None or numbers.known_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "memory", "found"),
+    [
+        ("cpu", None, None),
+        ("cpu", 70, 70),
+        ("cuda", None, 900),
+        ("cuda", 70, 70),
+        ("cuda", 5000, 900),
+        ("mps", None, 450),
+        ("mps", 5000, 450),
+    ],
+)
+def test_a_fit_takes_no_more_than_its_device_has_left(monkeypatch, device, memory, found):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 9999))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 800)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 300)
+    assert room(torch.device(device), memory) == found

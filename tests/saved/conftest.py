@@ -60,6 +60,7 @@ class MadeRun:
         width: int | None = None,
         fitted_reduction: Any = None,
         raw: FeatureSet | None = None,
+        certificate: Certificate | None = None,
         **identity: Any,
     ) -> FeatureSet:
         names = {
@@ -72,8 +73,8 @@ class MadeRun:
         outputs = np.zeros(2, np.int64)
         target = Target(names["factor"], tuple(classes), outputs, outputs, outputs, names["control"], 0, task)
         fitted = Given(linear)
-        certificate = CertificateRecord(**vars(fitted.certificate))
-        result: Any = types.SimpleNamespace(**names, penalty=fitted.penalty, certificate=certificate)
+        record = CertificateRecord(**vars(certificate or fitted.certificate))
+        result: Any = types.SimpleNamespace(**names, penalty=fitted.penalty, certificate=record)
         self.file.add(result, one, fitted_reduction, target, fitted)
         name = names["model"] if names["checkpoint"] is None else f"{names['model']}@{names['checkpoint']}"
         self.names[name] = self.facts

@@ -8,7 +8,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, r2_score
 
 from probekit import load_probe
-from probekit.components import LinearMap, Tap
+from probekit.components import Certificate, LinearMap, Tap
+from probekit.errors import ProbekitWarning
 from probekit.saved.loaded import LoadedProbe, sigmoid, softmax
 
 RNG = np.random.default_rng(1)
@@ -53,6 +54,23 @@ def test_classes_are_predicted_as_scikit_learn_does(load, linear, classes, width
     assert loaded.score(X, y) == pytest.approx(accuracy_score(y, truth.predict(X)))
     weights = np.arange(1, 21)
     assert loaded.score(X, y, weights) == pytest.approx(accuracy_score(y, truth.predict(X), sample_weight=weights))
+
+
+@pytest.mark.parametrize(
+    ("certificate", "told"),
+    [
+        (Certificate("missed", 0.07, 0.031, 0.1), "off by up to 0.031 of chance"),
+        (Certificate("missed", None, None, None), "nothing bounds its distance from it"),
+    ],
+)
+def test_a_probe_that_missed_its_optimum_is_loaded_with_a_warning(load, linear, certificate, told):
+    with pytest.warns(ProbekitWarning, match=rf"for 'animal' at 'hidden' is not proven .* \({told}\)"):
+        loaded = load(linear(3, 4), certificate=certificate)
+    assert loaded.record.certificate.status == "missed"
+
+
+def test_a_probe_that_stopped_early_is_loaded_without_one(load, linear):
+    assert load(linear(3, 4), certificate=Certificate("not_applicable", None, None, None)).n_features_in_ == 4
 
 
 def test_two_classes_have_two_rows(load, linear):

@@ -164,6 +164,7 @@ def test_the_metadata_says_what_the_output_means(saved, tmp_path):
     told = json.loads(session(made.path).get_modelmeta().custom_metadata_map[made.output])
     assert told["classes"] == ["cat", "dog", "eel"]
     assert (told["task"], told["tap"], told["factor"], told["rows"]) == ("classes", "hidden", "animal", "example")
+    assert told["certificate"] == {"status": "proven", "gap": 1e-9, "of_chance": 1e-9, "of_objective": 1e-9}
 
 
 @pytest.mark.parametrize("task", ["multilabel", "number"])

@@ -26,7 +26,7 @@ from probekit.data.splits import split_examples
 from probekit.errors import ProbekitWarning
 from probekit.reductions.assign import FeatureSet
 from probekit.reductions.data_free import FlattenReduction
-from probekit.scored import Scored, far_beyond
+from probekit.scorer import Scorer, far_beyond, outputs_of
 from probekit.spec import Spec
 from probekit.spec.splits import Splits
 
@@ -51,7 +51,7 @@ class Fitted(FittedProbe):
 
 
 @pytest.fixture
-def scored() -> Scored:
+def scorer() -> Scorer:
     columns = {
         "id": np.array([f"x{n}" for n in range(COUNT)]),
         "part": np.resize(["train", "train", "valid", "test"], COUNT),
@@ -60,58 +60,58 @@ def scored() -> Scored:
     splits = Splits(column="part", train="train", valid="valid", test="test")
     spec = Spec(probekit=1, name="x", data=DigitsDataset(), labels={"left": ColumnFactor()}, splits=splits, reports=[])
     parts = split_examples(splits, columns, labels)
-    return Scored(Asked(spec, examples, labels, parts, np.arange(COUNT)).question())
+    return Scorer(Asked(spec, examples, labels, parts, np.arange(COUNT)).question())
 
 
-def score(scored: Scored, fitted: FittedProbe, **more):
-    (target,) = scored.question.targets
+def score(scorer: Scorer, fitted: FittedProbe, **more):
+    (target,) = scorer.question.targets
     features = ArrayMatrix(X)
-    return scored.score_probe(
+    return scorer.score_probe(
         ("m", "c"), SET, "ridge", features, None, fitted, target, **{"constant": False, "spent": None} | more
     )
 
 
-def test_a_probe_is_scored_as_scikit_learn_does_it(scored):
-    result = score(scored, Fitted([-3.0, 0.5], [3.0, -0.5]))
+def test_a_probe_is_scored_as_scikit_learn_does_it(scorer):
+    result = score(scorer, Fitted([-3.0, 0.5], [3.0, -0.5]))
     probabilities = 1 / (1 + np.exp(-(X.astype(np.float64) @ [6.0, -1.0])))
-    for split, rows in scored.question.parts.items():
+    for split, rows in scorer.question.parts.items():
         assert result.scores["cross_entropy"][split] == pytest.approx(log_loss(CODES[rows], probabilities[rows]))
         assert result.scores["auroc"][split] == pytest.approx(roc_auc_score(CODES[rows], probabilities[rows]))
         wrong = (probabilities[rows] > 0.5) != CODES[rows]
         assert result.error[split] == pytest.approx(wrong.mean())
     assert (result.model, result.checkpoint, result.tap, result.reduction) == ("m", "c", "a", "flat")
     assert (result.parameters, result.seconds, result.penalty) == (6, 2.0, 1.0)
-    np.testing.assert_array_equal(scored.predicted["0"], probabilities > 0.5)
+    np.testing.assert_array_equal(scorer.predicted["0"], probabilities > 0.5)
     own = np.where(CODES, probabilities, 1 - probabilities)
-    np.testing.assert_allclose(scored.losses["0"], -np.log(own), rtol=1e-5)
-    assert scored.keys["0"]["tap"] == "a"
+    np.testing.assert_allclose(scorer.losses["0"], -np.log(own), rtol=1e-5)
+    assert scorer.keys["0"]["tap"] == "a"
 
 
-def test_what_is_scored_is_saved(scored, tmp_path: Path):
-    score(scored, Fitted([-3.0, 0.5], [3.0, -0.5]))
-    scored.saved.write(tmp_path / "p.safetensors", {}, {"per": "example", "mask": None})
+def test_what_is_scored_is_saved(scorer, tmp_path: Path):
+    score(scorer, Fitted([-3.0, 0.5], [3.0, -0.5]))
+    scorer.saved.write(tmp_path / "p.safetensors", {}, {"per": "example", "mask": None})
     assert (tmp_path / "p.safetensors").is_file()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_probe_without_finite_predictions_leaves_nothing_behind(scored, value):
+def test_a_probe_without_finite_predictions_leaves_nothing_behind(scorer, value):
     with pytest.raises(ValueError, match="the probe predicts NaN or infinite values"):
-        score(scored, Fitted([value, 0.0], [0.0, 1.0]))
-    assert (scored.probes, scored.keys, scored.predicted, scored.losses) == ([], {}, {}, {})
+        score(scorer, Fitted([value, 0.0], [0.0, 1.0]))
+    assert (scorer.probes, scorer.keys, scorer.predicted, scorer.losses) == ([], {}, {}, {})
 
 
-def test_a_probe_that_is_no_better_than_chance_is_told_of(scored):
+def test_a_probe_that_is_no_better_than_chance_is_told_of(scorer):
     with pytest.warns(ProbekitWarning, match=r"tap a \(flat\): the probe for left does no better than"):
-        score(scored, Fitted([3.0, 0.0], [-3.0, 0.0]))
+        score(scorer, Fitted([3.0, 0.0], [-3.0, 0.0]))
 
 
-def test_the_models_own_scores_are_those_of_the_true_labels_with_intervals(scored):
+def test_the_models_own_scores_are_those_of_the_true_labels_with_intervals(scorer):
     """Controls of a factor come before it here."""
-    (target,) = scored.question.targets
-    scored.question.targets.insert(0, replace(target, codes=1 - target.codes, control="shuffled_labels"))
+    (target,) = scorer.question.targets
+    scorer.question.targets.insert(0, replace(target, codes=1 - target.codes, control="shuffled_labels"))
     output = ModelOutput(factor="left", classes="sorted")
-    scored.score_model("m", None, "logits", output, np.stack([-X[:, 0], X[:, 0]], axis=1))
-    (own,) = scored.models
+    scorer.score_model("m", None, "logits", output, np.stack([-X[:, 0], X[:, 0]], axis=1))
+    (own,) = scorer.models
     assert own.error == {"train": 0, "valid": 0, "test": 0}
     assert own.scores["auroc"] == {"train": 1, "valid": 1, "test": 1}
     assert (own.intervals["error"]["test"].kind, own.intervals["error"]["test"].n) == ("wilson", 15)
@@ -122,12 +122,33 @@ def test_the_models_own_scores_are_those_of_the_true_labels_with_intervals(score
     ("predicted", "told"),
     [
         ([0.0, 4.0, -3.9, 7.9], None),
-        ([0.0, 4.0, -4.1, 3.0], "predicts -4.1 where the training rows have 0 to 4; 1 of 4 test rows lie"),
-        ([9.0, 1e5, -4.1, 3.0], "predicts 1e+05 where the training rows have 0 to 4; 3 of 4 test rows lie"),
+        ([0.0, 1.0, 2.0, -4.1], "predicts -4.1 where the training rows have 0 to 4: 1 of 4 test rows make up 9"),
+        ([0.0, 1e5, 0.0, -4.1], "predicts 1e+05 where the training rows have 0 to 4: 2 of 4 test rows make up 100%"),
+        ([9.0, 9.0, 9.0, 9.0], None),
+        ([9.0, 0.0, 30.0, 0.0], None),  # rightly far out
     ],
 )
-def test_numbers_far_beyond_the_training_labels_are_told_of(predicted, told):
-    codes = np.array([0.0, 1.0, 4.0, 2.0, 100.0])
-    target = Target("size", (), codes, np.arange(4), np.array([4]), task="number")
-    found = far_beyond(np.array(predicted), target)
+def test_numbers_far_beyond_the_training_labels_are_told_of_where_they_decide_the_error(predicted, told):
+    codes = np.array([0.0, 1.0, 4.0, 2.0, 0.5, 1.5, 1.0, 2.0])
+    if predicted[2] == 30:
+        codes[6] = 30.5
+        codes[4] = 9
+    target = Target("size", (), codes, np.arange(4), np.array([3]), task="number")
+    every = np.concatenate([np.zeros(4), predicted])
+    found = far_beyond(every, (every - codes) ** 2, target, np.arange(4, 8))
     assert found is None if told is None else found.startswith(told)
+
+
+def test_numbers_keep_the_digits_of_float64():
+    class Dates(FittedProbe):
+        certificate, penalty, seconds = Certificate("proven", 0.0, 0.0, 0.0), 1.0, 0.0
+        linear = LinearMap(np.array([[1.0, 0.0]]), np.array([1.7e9]))
+
+        def logits(self, features):
+            return self.linear(features)
+
+    target = Target("time", (), np.zeros(COUNT), np.arange(9), np.arange(9), task="number")
+    found = outputs_of(Dates(), ArrayMatrix(X), target)
+    np.testing.assert_allclose(found[:, 0] - 1.7e9, X[:, 0], atol=1e-6)
+    classes = Target("left", ("no", "yes"), CODES, np.arange(9), np.arange(9))
+    np.testing.assert_array_equal(outputs_of(Dates(), ArrayMatrix(X), classes), Dates().logits(X))

@@ -46,8 +46,11 @@ if TYPE_CHECKING:
     from probekit.reductions.assign import FeatureSet
     from probekit.statistics.intervals import Interval
 
+_MOST_OF_ERROR = 0.5
+"""Share of the squared error from which a few rows decide R²."""
 
-class Scored:
+
+class Scorer:
     """Scores probes and models, and keeps what came of it.
 
     Args:
@@ -127,7 +130,7 @@ class Scored:
         spent: float | None,
     ) -> ProbeResult:
         """Score a fitted probe and keep it; what raises here leaves nothing of it behind."""
-        logits = np.concatenate([fitted.logits(block) for block in features.blocks(rows_at_once(features))])
+        logits = outputs_of(fitted, features, target)
         if not (logits < np.inf).all():  # not of NaN either; a class may be impossible
             raise ValueError("the probe predicts NaN or infinite values")
         rows = self._rows(target)
@@ -175,7 +178,7 @@ class Scored:
             text = f"{where} does no better than {WITHOUT_FEATURES[target.task]}"
             warnings.warn(text, ProbekitWarning, stacklevel=2)
         if result.control is None and target.task == "number":
-            told = far_beyond(scored.predicted[rows[TEST]], target)
+            told = far_beyond(scored.predicted, scored.losses, target, rows[TEST])
             if told is not None:
                 warnings.warn(f"{where} {told}", ProbekitWarning, stacklevel=2)
         key = str(len(self.keys))
@@ -198,27 +201,49 @@ class Scored:
         return {split: self.question.within(split, target) for split in self.question.parts}
 
 
-def far_beyond(predicted: Array, target: Target) -> str | None:
-    """Return what is to be said of predictions that lie further from the training labels than these from each other.
+def outputs_of(fitted: FittedProbe, features: FeatureMatrix, target: Target) -> Array:
+    """Return what a probe gives for every feature row, shape (rows, outputs), finite or not.
 
-    A few such rows decide R². They come from features that are constant in nearly all training rows: standardising
-    makes what little they vary large.
+    Of numbers in float64: float32 would take digits off those that are large beside how they differ.
+    """
+    found: Array = np.zeros((0, 0))
+    first = 0
+    for block in features.blocks(rows_at_once(features)):
+        if target.task == "number" and fitted.linear is not None:
+            part: Array = block.astype(np.float64) @ fitted.linear.weights.T + fitted.linear.bias
+        else:
+            part = fitted.logits(block)
+        if not first:
+            found = np.empty((features.shape[0], part.shape[1]), part.dtype)
+        found[first : first + len(part)] = part
+        first += len(part)
+    return found
+
+
+def far_beyond(predicted: Array, squares: Array, target: Target, rows: IntArray) -> str | None:
+    """Return what is to be said of a few predictions that are so far off that R² tells nothing of the others.
+
+    They lie further from the training labels than these from each other, and make up most of the squared error. Such
+    rows come of features that are constant in nearly all training rows: standardising makes their little large.
 
     Args:
-        predicted: numbers, shape (rows,).
+        predicted: numbers, shape (feature rows,).
+        squares: their squared errors, of the same shape.
         target: that was asked, of a number.
+        rows: those to look at.
 
     Returns:
         None where there are none.
     """
     known = target.codes[target.train]
     low, high = float(known.min()), float(known.max())
-    away = np.maximum(low - predicted, predicted - high)
-    count = int((away > high - low).sum())
-    if not count:
+    away = np.maximum(low - predicted[rows], predicted[rows] - high)
+    far = away > high - low
+    share = float(squares[rows][far].sum() / max(float(squares[rows].sum()), 1e-300))
+    if share <= _MOST_OF_ERROR or far.all():
         return None
     return (
-        f"predicts {float(predicted[away.argmax()]):.4g} where the training rows have {low:.4g} to {high:.4g}; "
-        f"{count:,} of {len(predicted):,} test rows lie so far out and decide its R². Look for features that are "
-        "constant in nearly all training rows"
+        f"predicts {float(predicted[rows][away.argmax()]):.4g} where the training rows have {low:.4g} to {high:.4g}: "
+        f"{int(far.sum()):,} of {len(rows):,} test rows make up {share:.0%} of the squared error. Look for "
+        "features that are constant in nearly all training rows"
     )
