@@ -30,7 +30,7 @@ from probekit.saved.files import ProbeFile
 from probekit.spec.splits import TEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from probekit.components import (
         Array,
@@ -130,11 +130,8 @@ class Scorer:
         spent: float | None,
     ) -> ProbeResult:
         """Score a fitted probe and keep it; what raises here leaves nothing of it behind."""
-        logits = outputs_of(fitted, features, target)
-        if not (logits < np.inf).all():  # not of NaN either; a class may be impossible
-            raise ValueError("the probe predicts NaN or infinite values")
         rows = self._rows(target)
-        scored = score_target(logits, target, rows, self.question.units)
+        scored = score_target(outputs_of(fitted, features, target), target, rows, self.question.units)
         for metric, by_split in scored.scores.items():
             for split, value in by_split.items():
                 if not math.isfinite(value):
@@ -201,23 +198,22 @@ class Scorer:
         return {split: self.question.within(split, target) for split in self.question.parts}
 
 
-def outputs_of(fitted: FittedProbe, features: FeatureMatrix, target: Target) -> Array:
-    """Return what a probe gives for every feature row, shape (rows, outputs), finite or not.
+def outputs_of(fitted: FittedProbe, features: FeatureMatrix, target: Target) -> Iterator[Array]:
+    """Give what a probe says of every feature row, block by block, each of shape (rows, outputs).
 
     Of numbers in float64: float32 would take digits off those that are large beside how they differ.
+
+    Raises:
+        ValueError: it says NaN or infinity; minus infinity is that of an impossible class.
     """
-    found: Array = np.zeros((0, 0))
-    first = 0
     for block in features.blocks(rows_at_once(features)):
         if target.task == "number" and fitted.linear is not None:
-            part: Array = block.astype(np.float64) @ fitted.linear.weights.T + fitted.linear.bias
+            found: Array = block.astype(np.float64) @ fitted.linear.weights.T + fitted.linear.bias
         else:
-            part = fitted.logits(block)
-        if not first:
-            found = np.empty((features.shape[0], part.shape[1]), part.dtype)
-        found[first : first + len(part)] = part
-        first += len(part)
-    return found
+            found = fitted.logits(block)
+        if not (found < np.inf).all():  # not of NaN either
+            raise ValueError("the probe predicts NaN or infinite values")
+        yield found
 
 
 def far_beyond(predicted: Array, squares: Array, target: Target, rows: IntArray) -> str | None:

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from probekit.components import Array, FloatArray, IntArray, Task
 
 PRIMARY: dict[Task, str] = {"classes": "error", "multilabel": "error", "number": "r2"}
 """The metric that a probe is judged by."""
+_TWO, _TOP = 2, 5
 _VALUES_AT_ONCE = 1 << 20
-
-
-def error_rate(logits: FloatArray, codes: IntArray) -> float:
-    """Return the share of rows whose largest logit is not the label's, in [0, 1].
-
-    Args:
-        logits: shape (rows, classes).
-        codes: shape (rows,).
-    """
-    return float(np.mean(logits.argmax(axis=1) != codes))
-
-
-def top_error(logits: FloatArray, codes: IntArray, top: int = 5) -> float:
-    """Return the share of rows whose label is not among the ``top`` largest logits; a tie counts against the label."""
-    found = [
-        (logits[here] >= logits[here][np.arange(len(codes[here])), codes[here]][:, None]).sum(axis=1) > top
-        for here in _blocks(logits)
-    ]
-    return float(np.concatenate(found).mean())
+"""Logits that are looked at together."""
 
 
 def balanced_error(predicted: IntArray, codes: IntArray) -> float:
@@ -61,26 +45,11 @@ def auroc(scores: Array, codes: IntArray) -> float | None:
 
 def losses(logits: FloatArray, codes: IntArray) -> Array:
     """Return each row's negative log-likelihood in nats, float64, shape (rows,)."""
-    found = np.empty(len(logits))
-    for here in _blocks(logits):
-        values, asked = logits[here].astype(np.float64), codes[here]
-        top = values.max(axis=1)
-        own = values[np.arange(len(asked)), asked]
-        values -= top[:, None]
-        found[here] = np.log(np.exp(values, out=values).sum(axis=1)) + top - own
-    return found
-
-
-def _blocks(logits: FloatArray) -> Iterator[slice]:
-    """Give the rows in blocks: of many classes what is computed of all at once would be several times the logits."""
-    at_once = max(1, _VALUES_AT_ONCE // max(1, logits.shape[1]))
-    for start in range(0, len(logits), at_once):
-        yield slice(start, start + at_once)
-
-
-def cross_entropy(logits: FloatArray, codes: IntArray) -> float:
-    """Return the mean negative log-likelihood in nats."""
-    return float(losses(logits, codes).mean())
+    values = logits.astype(np.float64)
+    top = values.max(axis=1)
+    own = values[np.arange(len(codes)), codes]
+    values -= top[:, None]
+    return np.asarray(np.log(np.exp(values, out=values).sum(axis=1)) + top - own)
 
 
 def yes_no_losses(logits: FloatArray, codes: IntArray) -> Array:
@@ -147,19 +116,63 @@ def two_class_scores(logits: FloatArray) -> Array:
     return logits[:, 1].astype(np.float64) - logits[:, 0]
 
 
-def score_all(logits: FloatArray, codes: IntArray, *, distribution: bool = True) -> dict[str, float]:
-    """Return every metric by name: AUROC of two classes that both occur, top-5 error of more than five.
+@dataclass(frozen=True)
+class ClassRows:
+    """What scores of classes need to know of every row: the logits of many classes would be far larger.
 
     Args:
-        logits: shape (rows, classes).
-        codes: shape (rows,), no -1 among them.
-        distribution: whether the logits' softmax is a predicted distribution, so that cross-entropy means something.
+        classes: how many there are.
+        predicted: shape (rows,), the class of the largest logit.
+        losses: shape (rows,), in nats; NaN without a label.
+        ranks: shape (rows,), how many logits are at least the label's, so that a tie counts against it; 0 without one.
+        order: shape (rows,), of two classes what orders rows from the first to the second; None of others.
     """
-    scores = {"error": error_rate(logits, codes), "balanced_error": balanced_error(logits.argmax(axis=1), codes)}
-    if logits.shape[1] == 2 and (area := auroc(two_class_scores(logits), codes)) is not None:
-        scores["auroc"] = area
-    if logits.shape[1] > 5:
-        scores["top5_error"] = top_error(logits, codes)
-    if distribution:
-        scores["cross_entropy"] = cross_entropy(logits, codes)
-    return scores
+
+    classes: int
+    predicted: IntArray
+    losses: Array
+    ranks: IntArray
+    order: Array | None
+
+    @classmethod
+    def of(cls, blocks: Iterable[FloatArray], codes: IntArray) -> ClassRows:
+        """Look at every row once.
+
+        Args:
+            blocks: logits of all rows in order, each of shape (rows of the block, classes).
+            codes: shape (rows,), -1 without a label.
+        """
+        rows = len(codes)
+        predicted, ranks = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        nats, order = np.full(rows, np.nan), np.zeros(rows)
+        first = classes = 0
+        for whole in blocks:
+            classes = whole.shape[1]
+            at_once = max(1, _VALUES_AT_ONCE // max(1, classes))
+            for start in range(0, len(whole), at_once):
+                logits = whole[start : start + at_once]
+                here = slice(first, first + len(logits))
+                first += len(logits)
+                predicted[here] = logits.argmax(axis=1)
+                known = np.flatnonzero(codes[here] >= 0)
+                some, asked = logits[known], codes[here][known]
+                nats[here][known] = losses(some, asked)
+                ranks[here][known] = (some >= some[np.arange(len(asked)), asked][:, None]).sum(axis=1)
+                if classes == _TWO:
+                    order[here] = two_class_scores(logits)
+        return cls(classes, predicted, nats, ranks, order if classes == _TWO else None)
+
+    def scores(self, rows: IntArray, codes: IntArray) -> dict[str, float]:
+        """Return the metrics of some rows by name: AUROC of two classes that both occur, top-5 error of six or more.
+
+        Args:
+            rows: which; all have a label.
+            codes: shape (all rows,).
+        """
+        predicted, asked = self.predicted[rows], codes[rows]
+        scores = {"error": float(np.mean(predicted != asked)), "balanced_error": balanced_error(predicted, asked)}
+        if self.order is not None and (area := auroc(self.order[rows], asked)) is not None:
+            scores["auroc"] = area
+        if self.classes > _TOP:
+            scores["top5_error"] = float(np.mean(self.ranks[rows] > _TOP))
+        return {**scores, "cross_entropy": float(self.losses[rows].mean())}

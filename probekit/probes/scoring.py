@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probekit.probes.metrics import (
+    ClassRows,
     auroc,
-    losses,
-    score_all,
     score_labels,
     score_numbers,
     two_class_scores,
@@ -21,7 +20,7 @@ from probekit.spec.splits import TRAIN, VALID
 from probekit.statistics.intervals import auroc_interval, balanced_error_interval, r2_interval, share_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from probekit.components import Array, FittedProbe, FloatArray, IntArray, Target
     from probekit.statistics.intervals import Interval
@@ -54,38 +53,36 @@ class Scored:
     intervals: Intervals = field(default_factory=dict)
 
 
-def score_target(logits: FloatArray, target: Target, rows: Mapping[str, IntArray], units: IntArray) -> Scored:
+def score_target(blocks: Iterable[Array], target: Target, rows: Mapping[str, IntArray], units: IntArray) -> Scored:
     """Score what a probe gives for every feature row.
 
     Args:
-        logits: shape (feature rows, outputs).
+        blocks: of all feature rows in order, each of shape (rows of the block, outputs); of classes none is kept.
         target: what was asked.
         rows: the labelled feature rows of each split.
         units: shape (feature rows,), the independent unit of each row: its example or group.
     """
-    known = np.flatnonzero(target.known())
+    if target.task == "classes":
+        every = ClassRows.of(blocks, target.codes)
+        scores = by_metric({split: every.scores(part, target.codes) for split, part in rows.items()})
+        intervals = answer_intervals(every.predicted, every.order, target, rows, units)
+        return Scored(scores, every.predicted, every.losses, intervals=intervals)
+    logits = np.concatenate(list(blocks))
     if target.task == "number":
         predicted = logits[:, 0]
         scores, intervals = score_number(predicted, target, rows, units)
         loss = (predicted.astype(np.float64) - target.codes) ** 2
         return Scored(scores, predicted, loss, intervals=intervals)
-    if target.task == "multilabel":
-        pairs = {split: score_labels(logits[part], target.codes[part], target.classes) for split, part in rows.items()}
-        by_label = {
-            name: by_metric({split: labels[name] for split, (_, labels) in pairs.items()}) for name in target.classes
-        }
-        loss = np.full(logits.shape, np.nan)
-        loss[known] = yes_no_losses(logits[known], target.codes[known])
-        scores = by_metric({split: whole for split, (whole, _) in pairs.items()})
-        answers = (logits > 0).astype(np.int64)
-        intervals = answer_intervals(answers, logits, target, rows, units)
-        return Scored(scores, answers, loss, by_label, intervals)
-    scores = by_metric({split: score_all(logits[part], target.codes[part]) for split, part in rows.items()})
-    loss = np.full(len(logits), np.nan)
-    loss[known] = losses(logits[known], target.codes[known])
-    predicted = logits.argmax(axis=1)
-    ranks = two_class_scores(logits) if logits.shape[1] == 2 else None
-    return Scored(scores, predicted, loss, intervals=answer_intervals(predicted, ranks, target, rows, units))
+    pairs = {split: score_labels(logits[part], target.codes[part], target.classes) for split, part in rows.items()}
+    by_label = {
+        name: by_metric({split: labels[name] for split, (_, labels) in pairs.items()}) for name in target.classes
+    }
+    known = np.flatnonzero(target.known())
+    loss = np.full(logits.shape, np.nan)
+    loss[known] = yes_no_losses(logits[known], target.codes[known])
+    scores = by_metric({split: whole for split, (whole, _) in pairs.items()})
+    answers = (logits > 0).astype(np.int64)
+    return Scored(scores, answers, loss, by_label, answer_intervals(answers, logits, target, rows, units))
 
 
 def score_number(

@@ -16,18 +16,20 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
+from probekit.probes import metrics
 from probekit.probes.metrics import (
+    ClassRows,
     auroc,
     balanced_error,
-    cross_entropy,
-    error_rate,
     losses,
-    score_all,
     score_labels,
     score_numbers,
-    top_error,
     yes_no_losses,
 )
+
+
+def score_all(logits, codes):
+    return ClassRows.of([logits], codes).scores(np.arange(len(codes)), codes)
 
 
 @st.composite
@@ -48,12 +50,14 @@ def test_every_metric_is_scikit_learns(case):
     predicted = logits.argmax(axis=1)
     P = np.exp(logits.astype(np.float64))
     P /= P.sum(axis=1, keepdims=True)
-    assert error_rate(logits, codes) == pytest.approx(1 - accuracy_score(codes, predicted))
-    assert balanced_error(predicted, codes) == pytest.approx(1 - balanced_accuracy_score(codes, predicted))
-    assert cross_entropy(logits, codes) == pytest.approx(log_loss(codes, P, labels=classes), rel=1e-9)
+    scores = score_all(logits, codes)
+    assert scores["error"] == pytest.approx(1 - accuracy_score(codes, predicted))
+    assert scores["balanced_error"] == pytest.approx(1 - balanced_accuracy_score(codes, predicted))
+    assert balanced_error(predicted, codes) == scores["balanced_error"]
+    assert scores["cross_entropy"] == pytest.approx(log_loss(codes, P, labels=classes), rel=1e-9)
     if len(classes) > 5:
         expected = 1 - top_k_accuracy_score(codes, logits, k=5, labels=classes)
-        assert top_error(logits, codes) == pytest.approx(expected)
+        assert scores["top5_error"] == pytest.approx(expected)
 
 
 def test_a_class_that_was_never_trained_costs_nothing_finite():
@@ -68,7 +72,21 @@ def test_top_error_is_told_from_six_classes_on():
 
 
 def test_a_tie_counts_against_the_label():
-    assert top_error(np.zeros((3, 6), np.float32), np.array([0, 1, 2])) == 1
+    assert score_all(np.zeros((3, 6), np.float32), np.array([0, 1, 2]))["top5_error"] == 1
+
+
+@settings(deadline=None)
+@given(predictions(), st.integers(1, 70), st.integers(1, 300), st.integers(0, 9))
+def test_blocks_of_any_size_and_rows_without_a_label_change_nothing(case, size, at_once, gap):
+    logits, codes = case
+    codes = np.where(np.arange(len(codes)) % (gap + 2) == gap + 1, -1, codes)
+    known = np.flatnonzero(codes >= 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_VALUES_AT_ONCE", at_once)
+        found = ClassRows.of((logits[start : start + size] for start in range(0, len(logits), size)), codes)
+    assert found.scores(known, codes) == score_all(logits[known], codes[known])
+    np.testing.assert_array_equal(np.isnan(found.losses), codes < 0)
+    np.testing.assert_array_equal(found.predicted, logits.argmax(axis=1))
 
 
 @settings(deadline=None)

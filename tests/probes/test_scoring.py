@@ -30,7 +30,7 @@ def test_numbers_have_an_interval_on_every_test_split_and_squared_losses():
     numbers = rng.standard_normal(40)
     numbers[39] = np.nan
     logits = (rng.standard_normal((40, 1)) + 0).astype(np.float32)
-    found = score_target(logits, target(numbers, "number"), ROWS, np.arange(40))
+    found = score_target([logits], target(numbers, "number"), ROWS, np.arange(40))
     assert list(found.intervals["r2"]) == ["easy", "hard"]
     assert found.intervals["r2"]["hard"].n == 9
     assert found.intervals["r2"]["easy"].seed == 7
@@ -44,7 +44,7 @@ def test_losses_of_yes_no_labels_are_one_a_label():
     codes = rng.integers(0, 2, (40, 3))
     codes[39] = -1
     logits = rng.standard_normal((40, 3)).astype(np.float32)
-    found = score_target(logits, target(codes, "multilabel", ("a", "b", "c")), ROWS, np.arange(40))
+    found = score_target([logits], target(codes, "multilabel", ("a", "b", "c")), ROWS, np.arange(40))
     yes = 1 / (1 + np.exp(-logits[:39].astype(np.float64)))
     np.testing.assert_allclose(found.losses[:39], -np.log(np.where(codes[:39] == 1, yes, 1 - yes)), rtol=1e-9)
     assert np.isnan(found.losses[39]).all()
@@ -59,7 +59,7 @@ def test_an_error_has_an_interval_on_every_split_and_auroc_on_test_splits():
     codes = rng.integers(0, 2, 40)
     codes[39] = -1
     logits = rng.standard_normal((40, 2)).astype(np.float32)
-    found = score_target(logits, target(codes, "classes", ("a", "b")), ROWS, np.arange(40))
+    found = score_target([logits], target(codes, "classes", ("a", "b")), ROWS, np.arange(40))
     assert list(found.intervals) == ["error", "balanced_error", "auroc"]
     assert list(found.intervals["error"]) == list(ROWS)
     for split, rows in ROWS.items():
@@ -81,7 +81,7 @@ def test_rows_of_one_group_are_drawn_together():
     rng = np.random.default_rng(3)
     codes, logits = rng.integers(0, 3, 40), rng.standard_normal((40, 3)).astype(np.float32)
     units = np.arange(40) // 3
-    found = score_target(logits, target(codes, "classes", ("a", "b", "c")), ROWS, units)
+    found = score_target([logits], target(codes, "classes", ("a", "b", "c")), ROWS, units)
     assert list(found.intervals) == ["error", "balanced_error"]
     easy = ROWS["easy"]
     expected = share_interval(found.predicted[easy] != codes[easy], units[easy], 7)
@@ -92,7 +92,7 @@ def test_rows_of_one_group_are_drawn_together():
 def test_means_over_labels_have_intervals_too():
     rng = np.random.default_rng(4)
     codes, logits = rng.integers(0, 2, (40, 3)), rng.standard_normal((40, 3)).astype(np.float32)
-    found = score_target(logits, target(codes, "multilabel", ("a", "b", "c")), ROWS, np.arange(40))
+    found = score_target([logits], target(codes, "multilabel", ("a", "b", "c")), ROWS, np.arange(40))
     assert list(found.intervals) == ["error", "balanced_error", "auroc"]
     assert list(found.intervals["error"]) == list(ROWS)
     assert list(found.intervals["auroc"]) == ["easy", "hard"]
@@ -106,12 +106,12 @@ def test_a_split_without_a_yes_has_no_auroc_and_the_others_keep_theirs():
     rng = np.random.default_rng(5)
     codes, logits = rng.integers(0, 2, 40), rng.standard_normal((40, 2)).astype(np.float32)
     codes[ROWS["train"]] = codes[ROWS["hard"]] = 0
-    found = score_target(logits, target(codes, "classes", ("a", "b")), ROWS, np.arange(40))
+    found = score_target([logits], target(codes, "classes", ("a", "b")), ROWS, np.arange(40))
     assert list(found.scores["auroc"]) == ["valid", "easy"]
     assert list(found.scores["error"]) == list(ROWS)
     assert list(found.intervals["auroc"]) == ["easy"]
     codes = np.stack([codes, rng.integers(0, 2, 40)], axis=1)
-    found = score_target(logits, target(codes, "multilabel", ("a", "b")), ROWS, np.arange(40))
+    found = score_target([logits], target(codes, "multilabel", ("a", "b")), ROWS, np.arange(40))
     assert list(found.by_label["a"]["auroc"]) == ["valid", "easy"]
     assert list(found.scores["auroc"]) == list(ROWS)
     assert found.scores["auroc"]["hard"] == found.by_label["b"]["auroc"]["hard"]
@@ -128,7 +128,7 @@ def test_a_models_own_scores_have_the_same_intervals_as_a_probes():
     rng = np.random.default_rng(6)
     codes, logits = rng.integers(0, 2, 40), rng.standard_normal((40, 2)).astype(np.float32)
     asked, units = target(codes, "classes", ("a", "b")), np.arange(40) // 2
-    probe = score_target(logits, asked, ROWS, units)
+    probe = score_target([logits], asked, ROWS, units)
     predicted, scores, intervals = score_output(logits, np.array([0, 1]), asked, ROWS, units)
     assert predicted.tolist() == probe.predicted.tolist()
     assert scores == {metric: probe.scores[metric] for metric in ("error", "balanced_error", "auroc")}
