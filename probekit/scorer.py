@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from probekit.reductions.assign import FeatureSet
     from probekit.statistics.intervals import Interval
 
+_LARGEST = float(np.finfo(np.float32).max)
 _MOST_OF_ERROR = 0.5
 """Share of the squared error from which a few rows decide R²."""
 
@@ -167,17 +168,17 @@ class Scorer:
             fit=None if fitted.facts is None else FitRecord.model_validate(asdict(fitted.facts)),
             seconds=fitted.seconds,
         )
-        if one.control in {None, REDUCTION_SEED}:  # what reads another model's features is of no use
-            self.saved.add(result, one, reduction, target, fitted)
         where = f"tap {one.label} ({one.reduction}): the probe for {target.factor}"
         chance = self.question.headline(self.question.baseline(target))[TEST]
         if result.control is None and not result.beats(chance):  # a control is there to fail
             text = f"{where} does no better than {WITHOUT_FEATURES[target.task]}"
             warnings.warn(text, ProbekitWarning, stacklevel=2)
         if result.control is None and target.task == "number":
-            told = far_beyond(scored.predicted, scored.losses, target, rows[TEST])
+            told = far_beyond(scored.predicted, scored.losses, target, rows[self.question.first_test()])
             if told is not None:
                 warnings.warn(f"{where} {told}", ProbekitWarning, stacklevel=2)
+        if one.control in {None, REDUCTION_SEED}:  # what reads another model's features is of no use
+            self.saved.add(result, one, reduction, target, fitted)
         key = str(len(self.keys))
         self.keys[key] = {part: getattr(result, part) for part in ProbeIdentity.model_fields}
         self.predicted[key], self.losses[key] = scored.predicted, scored.losses
@@ -204,14 +205,17 @@ def outputs_of(fitted: FittedProbe, features: FeatureMatrix, target: Target) -> 
     Of numbers in float64: float32 would take digits off those that are large beside how they differ.
 
     Raises:
-        ValueError: it says NaN or infinity; minus infinity is that of an impossible class.
+        ValueError: it says NaN or infinity, or a number beyond float32, in which predictions are kept; minus infinity
+            is that of an impossible class.
     """
+    number = target.task == "number"
     for block in features.blocks(rows_at_once(features)):
-        if target.task == "number" and fitted.linear is not None:
+        if number and fitted.linear is not None:
             found: Array = block.astype(np.float64) @ fitted.linear.weights.T + fitted.linear.bias
         else:
             found = fitted.logits(block)
-        if not (found < np.inf).all():  # not of NaN either
+        # Comparisons that are not true of NaN either.
+        if not ((np.abs(found) <= _LARGEST) if number else (found < np.inf)).all():
             raise ValueError("the probe predicts NaN or infinite values")
         yield found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss, r2_score, roc_auc_score
 
 from probekit.components import (
     ArrayMatrix,
@@ -21,6 +21,7 @@ from probekit.components import (
 )
 from probekit.data.arrays import DigitsDataset
 from probekit.data.factors import ColumnFactor
+from probekit.data.numbers import NumberFactor
 from probekit.data.question import Asked
 from probekit.data.splits import split_examples
 from probekit.errors import ProbekitWarning
@@ -50,17 +51,21 @@ class Fitted(FittedProbe):
         return self.linear(features)
 
 
-@pytest.fixture
-def scorer() -> Scorer:
+def made_scorer(factor, labels: Labels, tests: tuple[str, ...] = ("test",)) -> Scorer:
     columns = {
         "id": np.array([f"x{n}" for n in range(COUNT)]),
-        "part": np.resize(["train", "train", "valid", "test"], COUNT),
+        "part": np.resize(["train", "train", "valid", *tests], COUNT),
     }
-    labels, examples = {"left": Labels(("no", "yes"), CODES)}, Examples(columns, {"x": X})
-    splits = Splits(column="part", train="train", valid="valid", test="test")
-    spec = Spec(probekit=1, name="x", data=DigitsDataset(), labels={"left": ColumnFactor()}, splits=splits, reports=[])
-    parts = split_examples(splits, columns, labels)
-    return Scorer(Asked(spec, examples, labels, parts, np.arange(COUNT)).question())
+    splits = Splits(column="part", train="train", valid="valid", test=list(tests))
+    spec = Spec(probekit=1, name="x", data=DigitsDataset(), labels={"left": factor}, splits=splits, reports=[])
+    parts = split_examples(splits, columns, {"left": labels})
+    examples = Examples(columns, {"x": X})
+    return Scorer(Asked(spec, examples, {"left": labels}, parts, np.arange(COUNT)).question())
+
+
+@pytest.fixture
+def scorer() -> Scorer:
+    return made_scorer(ColumnFactor(), Labels(("no", "yes"), CODES))
 
 
 def score(scorer: Scorer, fitted: FittedProbe, **more):
@@ -91,6 +96,32 @@ def test_what_is_scored_is_saved(scorer, tmp_path: Path):
     score(scorer, Fitted([-3.0, 0.5], [3.0, -0.5]))
     scorer.saved.write(tmp_path / "p.safetensors", {}, {"per": "example", "mask": None})
     assert (tmp_path / "p.safetensors").is_file()
+
+
+@pytest.mark.parametrize("tests", [("test",), ("easy", "hard")])
+def test_a_number_is_scored_on_every_test_split_and_its_worst_rows_are_told_of(tests):
+    numbers = 2.0 * X[:, 0]
+    scorer = made_scorer(NumberFactor(column="id"), Labels((), numbers.astype(np.float64), "number"), tests)
+    result = score(scorer, Fitted([1.5, 0.0]))
+    for split, rows in scorer.question.parts.items():
+        assert result.scores["r2"][split] == pytest.approx(r2_score(numbers[rows], 1.5 * X[rows, 0]))
+    assert [one.tap for one in scorer.probes] == ["a"]
+    far = scorer.question.parts[tests[0]][0]
+    before = X[far, 1]
+    X[far, 1] = 1e4
+    try:
+        with pytest.warns(ProbekitWarning) as told:
+            score(scorer, Fitted([2.0, 1.0]))
+    finally:
+        X[far, 1] = before
+    assert any("probe for left predicts" in str(one.message) for one in told)
+
+
+def test_a_number_beyond_float32_is_refused_and_leaves_nothing_behind():
+    scorer = made_scorer(NumberFactor(column="id"), Labels((), X[:, 0].astype(np.float64), "number"))
+    with pytest.raises(ValueError, match="the probe predicts NaN or infinite values"):
+        score(scorer, Fitted([1e39, 0.0]))
+    assert (scorer.probes, scorer.keys, scorer.losses) == ([], {}, {})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

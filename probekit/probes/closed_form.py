@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from probekit.probes.axes import EXACT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,6 +30,11 @@ _BYTES = 4 * 8
 def gram_bytes(features: int) -> int:
     """Return what a Gram matrix of some features and what is made of it take."""
     return _BYTES * features**2 + 3 * 8 * _ROWS_AT_ONCE * features
+
+
+def gram_flops(rows: int, features: int) -> int:
+    """Return the operations of a Gram matrix, as many as take its time in float32; 0 where none is made."""
+    return 4 * rows * features**2 if EXACT < features <= MOST else 0
 
 
 class ClosedForm:

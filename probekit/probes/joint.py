@@ -17,9 +17,9 @@ from probekit.probes.engine import minimise
 from probekit.probes.fitted import FittedLinear
 from probekit.probes.head import start_head
 from probekit.probes.memory import job_of, plan_memory, room
-from probekit.probes.path import GROWTH, choose, further, left_out, path_points, score_on_valid
+from probekit.probes.path import GROWTH, choose, further, path_points, score_on_valid
 from probekit.probes.standardise import Standardiser
-from probekit.probes.target_heads import TargetHeads
+from probekit.probes.target_heads import TargetHeads, heads_asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ class JointFit:
     def _prepare(self) -> Rows:
         train, penalties = self.questions[0].target.train, self.probe.penalties()
         smallest = min(penalties) / (10**GROWTH if self.probe.penalty == "auto" else 1)
-        asked = [(one.loss.name, one.columns) for question in self.questions for one in question.answers]
+        asked = [one for question in self.questions for one in heads_asked(question.target)]
         job = job_of(len(train), self.features.shape[1], asked, self.probe.longest_path())
         plan = plan_memory(job, room(self.device, self.context.memory), may_hold=isinstance(self.features, ArrayMatrix))
         scale = Standardiser(self.features, train)
@@ -201,7 +201,7 @@ class JointFit:
             device=self.device.type,
             streamed=not rows.plan.hold,
             reason=question.reason(chosen),
-            notes=tuple(dict.fromkeys(filter(None, (_left_out(question, heads) for heads in question.heads)))),
+            notes=question.left_out(),
         )
         return FittedLinear(
             question.linear(chosen, rows.axes, rows.scale),
@@ -211,7 +211,3 @@ class JointFit:
             (time.monotonic() - self._began) / len(self.questions),
             facts,
         )
-
-
-def _left_out(question: TargetHeads, heads: Sequence[Head]) -> str | None:
-    return left_out(heads, [question.penalty(head) for head in heads])

@@ -99,19 +99,15 @@ class LinearProbe(Probe):
 
     def side_by_side(self, rows: int, features: int, targets: Sequence[Target]) -> int | None:
         """Return the bytes of a fit that is made on one thread, since its passes are small."""
-        from probekit.probes.memory import job_of, plan_memory
+        from probekit.probes.memory import Job, job_of, plan_memory
+        from probekit.probes.target_heads import heads_asked
 
         if not self._is_small(rows, features, targets):
             return None
-        asked: list[tuple[str, int]] = []
-        for target in targets:
-            two = target.task == "classes" and len(target.classes) == 2
-            if target.task == "classes" and not two:
-                asked.append(("softmax", len(target.classes)))
-            elif target.task == "number":
-                asked.append(("squares", 1))
-            else:
-                asked += [("logistic", 1)] * (1 if two else len(target.classes))
+        if self.stopping == "early":
+            columns = self._columns(targets)
+            return plan_memory(Job(rows, features, columns, columns), None).needed
+        asked = [one for target in targets for one in heads_asked(target)]
         return plan_memory(job_of(rows, features, asked, self.longest_path()), None).needed
 
     def longest_path(self) -> int:
@@ -123,10 +119,14 @@ class LinearProbe(Probe):
     def _is_small(self, rows: int, features: int, targets: Sequence[Target]) -> bool:
         from probekit.backends.torch_run import find_device
         from probekit.probes.arithmetic import SMALL_FIT_FLOPS
+        from probekit.probes.closed_form import gram_flops
 
         if find_device(self.device, "probe.device").type != "cpu":
             return False
-        return 4 * rows * features * self._columns(targets) <= SMALL_FIT_FLOPS
+        flops = 4 * rows * features * self._columns(targets)
+        if self.stopping != "early" and any(target.task == "number" for target in targets):
+            flops += gram_flops(rows, features)
+        return flops <= SMALL_FIT_FLOPS
 
     def _columns(self, targets: Sequence[Target]) -> int:
         """Return how many columns the heads of a fit have together, before any path grows."""

@@ -133,10 +133,11 @@ def room(device: torch.device, memory: int | None) -> int | None:
         memory: what the user allows; None: no bound.
     """
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what earlier fits gave back is not counted as free else
         left = int(_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0])
     elif device.type == "mps":
-        used = torch.mps.driver_allocated_memory()
-        left = int(_SHARE_OF_DEVICE * (torch.mps.recommended_max_memory() - used))
+        torch.mps.empty_cache()
+        left = int(_SHARE_OF_DEVICE * (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()))
     else:
         return memory
     return left if memory is None else min(memory, left)

@@ -36,8 +36,7 @@ class Choice:
     Args:
         place: of the chosen head among the answer's heads.
         scores: of all its heads on the valid rows.
-        end: at which end of the λ that were chosen among the chosen one lies; None inside, and where there is no path
-            or λ changes nothing.
+        end: at which end of the path the chosen λ lies; None inside, and where there is no path or λ changes nothing.
         grow: at which end the path is too short: where the chosen or the best λ lies at it; None where at none.
     """
 
@@ -67,28 +66,9 @@ def choose(
         chosen = next(place for place in able if value[place] <= value[best] + spread[best])
     if len(np.unique(value)) == 1:
         return Choice(chosen, scores, None, None)
-    ends, ends_of_able = _ends(order), _ends(able)
-    # One standard error is counted from the best λ: that one must lie inside first. Beyond a λ that could not be proven
-    # there are none that can.
-    return Choice(chosen, scores, ends_of_able.get(chosen), ends.get(best) or ends.get(chosen))
-
-
-def _ends(order: Sequence[int]) -> dict[int, End]:
-    """Return the places of the largest and the smallest λ, given those of all of them, the largest first."""
-    return {} if len(order) < 2 else {order[0]: "largest", order[-1]: "smallest"}
-
-
-def left_out(heads: Sequence[Head], penalties: Sequence[float]) -> str | None:
-    """Return which λ were not chosen among since they are not proven; None where none or all are not.
-
-    Args:
-        heads: of one answer.
-        penalties: the spec's λ of each.
-    """
-    missed = [f"{penalty:g}" for head, penalty in zip(heads, penalties, strict=True) if head.reason is not None]
-    if not missed or len(missed) == len(heads):
-        return None
-    return f"not proven, and so not chosen among: λ = {', '.join(missed)}"
+    ends: dict[int, End] = {order[0]: "largest", order[-1]: "smallest"}
+    # One standard error is counted from the best λ: that one must lie inside first.
+    return Choice(chosen, scores, ends.get(chosen), ends.get(best) or ends.get(chosen))
 
 
 def further(tried: Sequence[float], end: End) -> float:

@@ -38,6 +38,16 @@ class ValidScores:
     error_spread: Array
 
 
+def heads_asked(target: Target) -> list[tuple[str, int]]:
+    """Return the loss and the columns of one head of each answer of a target."""
+    if target.task == "number":
+        return [(SQUARES.name, 1)]
+    if target.task == "multilabel":
+        return [(LOGISTIC.name, 1)] * len(target.classes)
+    present = len(np.unique(target.codes[target.train]))
+    return [(SOFTMAX.name, present) if present != 2 else (LOGISTIC.name, 1)]
+
+
 @dataclass
 class TargetHeads:
     """One target as problems of the engine: one for classes or a number, one for each yes/no label.
@@ -127,6 +137,15 @@ class TargetHeads:
         ]
         return "; ".join(told) or None
 
+    def left_out(self) -> tuple[str, ...]:
+        """Return which λ were not chosen among since they are not proven, a sentence for each label that has some."""
+        told = []
+        for number, heads in enumerate(self.heads):
+            text = left_out(heads, [self.penalty(head) for head in heads])
+            if text is not None:
+                told.append(f"{self.target.classes[number]}: {text}" if self.target.task == "multilabel" else text)
+        return tuple(told)
+
     def score(self, logits: FloatArray, answer: int, rows: Array) -> tuple[Array, Array]:
         """Return each row's loss and error for logits of all heads of an answer.
 
@@ -160,3 +179,16 @@ class TargetHeads:
         if self.target.task != "classes":
             return valid
         return valid[np.isin(self.target.codes[valid], self.present)]
+
+
+def left_out(heads: Sequence[Head], penalties: Sequence[float]) -> str | None:
+    """Return which λ were not chosen among since they are not proven; None where none or all are not.
+
+    Args:
+        heads: of one answer.
+        penalties: the spec's λ of each.
+    """
+    missed = [penalty for head, penalty in zip(heads, penalties, strict=True) if head.reason is not None]
+    if not missed or len(missed) == len(heads):
+        return None
+    return f"not proven, and so not chosen among: λ = {', '.join(f'{one:g}' for one in sorted(missed, reverse=True))}"

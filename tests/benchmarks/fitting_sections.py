@@ -129,6 +129,8 @@ def whole_job(bench: Bench) -> None:
         ):
             read = partial(problems.enlarged_fashion, bench.cache, network, rows, reduction)
             kinds[data] = (network, read, ["garment", "worn"], every)
+    if not any(bench.match in data for data in kinds):
+        bench.absent.append(f"(c): --match {bench.match!r} is in none of {', '.join(map(repr, kinds))}")
     for data, (network, read, factors, every) in kinds.items():
         if bench.match in data and (network == "resnet50" or bench.has(network)):
             _job(bench, data, jobs.tasks_of(read(), factors, None, bench.rows)[::every], jobs.PENALTIES)

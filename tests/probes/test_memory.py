@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probekit.errors import InputError
+from probekit.probes.closed_form import MOST
 from probekit.probes.curved_rows import known_bytes
 from probekit.probes.memory import Job, job_of, plan_memory, room
 
@@ -21,8 +22,9 @@ SLACK = 48 << 20
 
 @st.composite
 def jobs(draw):
-    widest = draw(st.integers(1, 2000))
-    return Job(draw(st.integers(2, 10**6)), draw(st.integers(1, 10**5)), widest * draw(st.integers(1, 50)), widest)
+    widest, heads = draw(st.integers(1, 2000)), draw(st.integers(1, 50))
+    rows, features = draw(st.integers(2, 10**6)), draw(st.one_of(st.integers(1, 10**5), st.integers(513, MOST)))
+    return Job(rows, features, widest * heads, widest, draw(st.integers(0, heads)), draw(st.integers(1, 3)))
 
 
 def planned(job, memory, *, may_hold=True):
@@ -46,6 +48,7 @@ def test_a_plan_needs_no_more_than_there_is(job, memory, may_hold):
 
 @given(job=jobs(), less=st.integers(0, 16 * GIGABYTE), more=st.integers(0, 16 * GIGABYTE), may_hold=st.booleans())
 def test_less_memory_never_holds_more(job, less, more, may_hold):
+    job = replace(job, numbers=0)  # a Gram matrix takes the place of columns where it begins to fit
     small, large = (planned(job, size, may_hold=may_hold) for size in (less, less + more))
     if small is None:
         return
@@ -100,7 +103,8 @@ def run(rows, features, classes, penalties, memory):
     for start in range(0, rows, 1000):
         X[start : start + 1000] = rng.standard_normal(X[start : start + 1000].shape, dtype=np.float32)
     names, every = tuple(map(str, range(classes))), np.arange(rows)
-    asked = Target("f", names, every % classes, every, every[::9])
+    codes = every % classes if classes else rng.standard_normal(rows)
+    asked = Target("f", names, codes, every, every[::9], task="classes" if classes else "number")
     plans, real = [], joint.plan_memory
     joint.plan_memory = lambda *a, **k: plans.append(real(*a, **k)) or plans[-1]
     before = most = anonymous()
@@ -116,7 +120,7 @@ def run(rows, features, classes, penalties, memory):
     done.set()
     watcher.join()
     joint.plan_memory = real
-    return {"grown": most - before, "needed": plans[0].needed, "hold": plans[0].hold}
+    return {"grown": most - before, "needed": plans[0].needed, "hold": plans[0].hold, "gram": plans[0].gram}
 
 run(500, 40, job["classes"], [0.1], None)
 print(json.dumps(run(job["rows"], job["features"], job["classes"], job["penalties"], job["memory"])))
@@ -131,14 +135,17 @@ print(json.dumps(run(job["rows"], job["features"], job["classes"], job["penaltie
         {"rows": 20_000, "features": 400, "classes": 10, "memory": None, "arithmetic": "auto"},
         {"rows": 300, "features": 6000, "classes": 20, "memory": None, "arithmetic": "auto"},
         {"rows": 600, "features": 1200, "classes": 50, "memory": None, "arithmetic": "float64"},
+        {"rows": 6000, "features": 2000, "classes": 0, "memory": None, "arithmetic": "auto"},
+        {"rows": 9000, "features": 1500, "classes": 0, "memory": 400_000_000, "arithmetic": "auto"},
     ],
-    ids=["read anew", "few features", "few rows", "many columns in float64"],
+    ids=["read anew", "few features", "few rows", "many columns in float64", "a number", "a number in little memory"],
 )
 def test_what_a_fit_takes_is_within_its_plan(job):
     job = job | {"penalties": [1.0, 0.1]}
     child = subprocess.run([sys.executable, "-c", _CHILD, json.dumps(job)], capture_output=True, text=True, check=True)
     told = json.loads(child.stdout)
-    assert told["hold"] == (job["memory"] is None)
+    assert told["hold"] == (job["memory"] is None or not job["classes"])
+    assert told["gram"] == (not job["classes"])
     assert told["grown"] <= told["needed"] + SLACK
     assert job["memory"] is None or told["grown"] <= job["memory"]
 
@@ -174,6 +181,10 @@ def test_known_rows_are_counted_for_each_kind_of_head(job, kinds, memory):
 )
 def test_a_fit_takes_no_more_than_its_device_has_left(monkeypatch, device, memory, found):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 9999))
+    emptied = []
+    for backend in (torch.cuda, torch.mps):
+        monkeypatch.setattr(backend, "empty_cache", lambda backend=backend: emptied.append(backend.__name__))
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 800)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 300)
     assert room(torch.device(device), memory) == found
+    assert emptied == ([] if device == "cpu" else [f"torch.{device}"])

@@ -14,7 +14,7 @@ from probekit.probes.axes import Axes
 from probekit.probes.design import Held
 from probekit.probes.head import Head
 from probekit.probes.losses import SQUARES, Answers
-from probekit.probes.path import choose, further, left_out, path_points, score_on_valid
+from probekit.probes.path import choose, further, path_points, score_on_valid
 from probekit.probes.standardise import Standardiser
 from probekit.probes.target_heads import TargetHeads, ValidScores
 
@@ -62,15 +62,8 @@ def test_what_is_chosen_by_may_be_the_error():
     assert chosen([1.0, 0.1, 0.01], [3, 1, 2], error=[0.1, 0.3, 0.2], by="error") == (1.0, "largest", "largest")
 
 
-def test_penalties_that_were_left_out_are_named():
-    heads = [head(1.0), head(0.1, "missed"), head(0.01, "missed")]
-    assert left_out(heads, [2.0, 0.2, 0.02]) == "not proven, and so not chosen among: λ = 0.2, 0.02"
-    assert left_out(heads[:1], [2.0]) is None
-    assert left_out(heads[1:], [0.2, 0.02]) is None
-
-
 def test_a_head_that_missed_its_optimum_is_chosen_only_where_all_did():
-    assert chosen([1.0, 0.1, 0.01], [3, 2, 1], missed=[0.01]) == (0.1, "smallest", None)
+    assert chosen([1.0, 0.1, 0.01], [3, 2, 1], missed=[0.01]) == (0.1, None, None)
     assert chosen([1.0, 0.1, 0.01], [3, 2, 1], missed=[1.0, 0.1, 0.01])[0] == 0.01
 
 

@@ -1,6 +1,7 @@
 """From a target to the engine's problems and back, against scikit-learn and scores by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from probekit.probes.axes import Axes
 from probekit.probes.design import Held
 from probekit.probes.head import Head
 from probekit.probes.standardise import Standardiser
-from probekit.probes.target_heads import TargetHeads
+from probekit.probes.target_heads import TargetHeads, heads_asked
 
 
 def heads_of(codes, task="classes", classes=None, train=None, valid=None):
@@ -42,6 +43,41 @@ def test_chance_is_the_entropy_of_the_training_labels(counts):
     assert question.chance == pytest.approx([-(shares * np.log(shares)).sum()])
     assert question.answers[0].columns == (1 if len(shares) == 2 else len(shares))
     assert question.factor_of_penalty == (0.5 if len(shares) == 2 else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("codes", "task"),
+    [
+        ([0, 1, 1], "classes"),
+        ([0, 2, 2, 3], "classes"),
+        ([0, 2, 2], "classes"),
+        ([[1, 0], [0, 1]], "multilabel"),
+        (np.array([1.0, 5.0]), "number"),
+    ],
+)
+def test_what_is_asked_is_known_without_its_answers(codes, task):
+    question = heads_of(codes, task)
+    assert heads_asked(question.target) == [(one.loss.name, one.columns) for one in question.answers]
+
+
+def test_penalties_that_were_left_out_are_named():
+    rng = np.random.default_rng(0)
+    question = heads_of([0, 1, 2, 1], "classes")
+    question.heads[0] = [
+        replace(head(question, 0, rng, 3), penalty=penalty, reason=reason)
+        for penalty, reason in ((1.0, None), (0.01, "missed"), (0.1, "missed"))
+    ]
+    assert question.left_out() == ("not proven, and so not chosen among: λ = 0.1, 0.01",)
+    question.heads[0] = question.heads[0][1:]
+    assert question.left_out() == ()
+
+
+def test_penalties_that_were_left_out_are_named_with_their_label():
+    rng = np.random.default_rng(0)
+    labels = heads_of([[1, 0], [0, 0], [0, 1]], "multilabel")
+    for number, reason in enumerate((None, "missed")):
+        labels.heads[number] = [head(labels, number, rng, 3), head(labels, number, rng, 3, reason=reason)]
+    assert labels.left_out() == ("c1: not proven, and so not chosen among: λ = 0.2",)
 
 
 def test_chance_of_yes_no_labels_and_of_a_number():

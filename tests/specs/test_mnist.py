@@ -119,8 +119,17 @@ def test_every_factor_and_tap_has_an_answer(others):
     answers = {(one.factor, one.tap): one.answer for one in others.information}
     taps = {one.tap for one in others.probes}
     assert set(answers) == {(name, tap) for name in ("digit", "parity", "loop", "ink", "slant") for tap in taps}
-    assert all(answer == "yes" for (_, tap), answer in answers.items() if tap != "logits")
+    assert answers["digit", "logits"] == answers["digit", "input"] == "yes"
+    # Some features are 0 in nearly all of 800 rows: of a few test rows far out, one may decide a mean of nats or an R².
+    worst = {"digit": 0.3, "parity": 0.3, "loop": 0.3}
+    for one in others.probes:
+        assert one.factor not in worst or one.error["test"] < worst[one.factor]
     assert {one.task for one in others.probes if one.factor == "slant"} == {"number"}
+    said = " ".join(others.provenance["warnings"])
+    for one in others.probes:
+        if one.task == "number":
+            told_of = f"tap {one.tap} (default): the probe for {one.factor} predicts" in said
+            assert one.scores["r2"]["test"] > 0 or told_of
     told = [one for one in others.findings if one.kind == "information"]
     assert len(told) == 5
 

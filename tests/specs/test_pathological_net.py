@@ -68,7 +68,7 @@ def test_the_unused_half_is_found_and_its_skip_named(trained, run, seed):
     assert all([["image", f"tanh.{HALF}"]] == skips(one) for one in found)
     error = {probe.tap: probe.error["test"] for probe in result.probes}
     assert error[f"tanh.{HALF}"] < 0.25
-    assert error[f"tanh.{HALF - 1}"] > 0.6
+    assert error[f"tanh.{HALF - 1}"] > error[f"tanh.{HALF}"] + 0.25
 
 
 HEALTHY = {
