@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST = 2048
 """Features up to which a Gram matrix, whose arithmetic grows by their square, is worth the passes that it saves."""
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 _BYTES = 4 * 8
 """Of each value of the matrix: itself, what a block adds, the matrix with λ, and its factor."""
 
