@@ -24,7 +24,7 @@ MOST = 2048
 """Features up to which a Gram matrix, whose arithmetic grows by their square, is worth the passes that it saves."""
 _ROWS_AT_ONCE = 1024
 _BYTES = 4 * 8
-"""Of each value of the matrix: itself, what a block adds, the matrix with λ, and its factor."""
+"""Of each value of the matrix: itself, λ on a diagonal, their sum, and its factor."""
 
 
 def gram_bytes(features: int) -> int:

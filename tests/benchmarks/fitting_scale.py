@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import fitting_ours as ours
 import numpy as np
@@ -171,11 +172,8 @@ def followed() -> Iterator[list[tuple[float, float]]]:
             found.append((sum(one.passes for one in descents), float(descent.groups[0].objective[0])))
         return stuck
 
-    Descent.step = noted  # type: ignore[method-assign]
-    try:
+    with patch.object(Descent, "step", noted):
         yield found
-    finally:
-        Descent.step = step  # type: ignore[method-assign]
 
 
 def child_fit(options: dict[str, Any]) -> None:
