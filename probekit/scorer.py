@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from probekit.statistics.intervals import Interval
 
 _LARGEST = float(np.finfo(np.float32).max)
-_MOST_OF_ERROR = 0.5
-"""Share of the squared error from which a few rows decide R²."""
+_MOST_OF_LOSS = 0.5
+"""Share of the loss from which a few rows decide it."""
+_FAR_NATS = 20.0
+"""Loss of a row that is far off."""
 
 
 class Scorer:
@@ -173,8 +175,8 @@ class Scorer:
         if result.control is None and not result.beats(chance):  # a control is there to fail
             text = f"{where} does no better than {WITHOUT_FEATURES[target.task]}"
             warnings.warn(text, ProbekitWarning, stacklevel=2)
-        if result.control is None and target.task == "number":
-            told = far_beyond(scored.predicted, scored.losses, target, rows[self.question.first_test()])
+        if result.control is None:
+            told = few_decide(scored.predicted, scored.losses, target, rows[self.question.first_test()])
             if told is not None:
                 warnings.warn(f"{where} {told}", ProbekitWarning, stacklevel=2)
         if one.control in {None, REDUCTION_SEED}:  # what reads another model's features is of no use
@@ -220,30 +222,47 @@ def outputs_of(fitted: FittedProbe, features: FeatureMatrix, target: Target) -> 
         yield found
 
 
-def far_beyond(predicted: Array, squares: Array, target: Target, rows: IntArray) -> str | None:
-    """Return what is to be said of a few predictions that are so far off that R² tells nothing of the others.
+def few_decide(predicted: Array, losses: Array, target: Target, rows: IntArray) -> str | None:
+    """Return what is to be said of a few predictions that are so far off that the loss tells nothing of the others.
 
-    They lie further from the training labels than these from each other, and make up most of the squared error. Such
-    rows come of features that are constant in nearly all training rows: standardising makes their little large.
+    Of a number they lie further from the training labels than these from each other; of classes and yes/no labels they
+    give the truth a probability below ``exp(-20)``. Together they make up most of the loss. Such rows come of features
+    that are constant in nearly all training rows: standardising makes their little large.
 
     Args:
-        predicted: numbers, shape (feature rows,).
-        squares: their squared errors, of the same shape.
-        target: that was asked, of a number.
+        predicted: of every feature row.
+        losses: of every feature row, as :class:`probekit.probes.scoring.Scored` has them.
+        target: that was asked.
         rows: those to look at.
 
     Returns:
         None where there are none.
     """
+    text = _far_numbers(predicted, losses, target, rows) if target.task == "number" else _far_losses(losses[rows])
+    return text if text is None else f"{text}. Look for features that are constant in nearly all training rows"
+
+
+def _far_losses(losses: Array) -> str | None:
+    nats = losses.reshape(len(losses), -1).max(axis=1, initial=0.0, where=np.isfinite(losses.reshape(len(losses), -1)))
+    far = nats > _FAR_NATS
+    share = float(nats[far].sum() / max(float(nats.sum()), 1e-300))
+    if share <= _MOST_OF_LOSS or far.all():
+        return None
+    return (
+        f"gives {int(far.sum()):,} of {len(far):,} test rows hardly any probability of what they are, the least "
+        f"exp(-{float(nats.max()):.3g}): they make up {share:.0%} of the cross-entropy, by which information is judged"
+    )
+
+
+def _far_numbers(predicted: Array, squares: Array, target: Target, rows: IntArray) -> str | None:
     known = target.codes[target.train]
     low, high = float(known.min()), float(known.max())
     away = np.maximum(low - predicted[rows], predicted[rows] - high)
     far = away > high - low
     share = float(squares[rows][far].sum() / max(float(squares[rows].sum()), 1e-300))
-    if share <= _MOST_OF_ERROR or far.all():
+    if share <= _MOST_OF_LOSS or far.all():
         return None
     return (
         f"predicts {float(predicted[rows][away.argmax()]):.4g} where the training rows have {low:.4g} to {high:.4g}: "
-        f"{int(far.sum()):,} of {len(rows):,} test rows make up {share:.0%} of the squared error. Look for "
-        "features that are constant in nearly all training rows"
+        f"{int(far.sum()):,} of {len(rows):,} test rows make up {share:.0%} of the squared error"
     )

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from probekit.progress import Tell
 
 
+_SILENCE = 30.0
+"""Seconds after which a step that takes long is told of again where there is no terminal."""
+
+
 def terminal_size() -> tuple[int, bool]:
     """Return the terminal's width and whether it may have colours (NO_COLOR and FORCE_COLOR are heeded)."""
     interactive = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -43,7 +47,7 @@ def show(text: str) -> None:
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Tell]:
-    """Give a function that tells how far a stage is: a live bar on a terminal, a line now and then elsewhere."""
+    """Give a function that tells how far a stage is: by a live bar on a terminal, else by a line each tenth or 30 s."""
     if quiet:
         yield silent
     elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
@@ -94,14 +98,14 @@ def _live_progress() -> Iterator[Tell]:
 
 
 def _plain_progress() -> Tell:
-    told: dict[str, tuple[int, float]] = {}
+    told: dict[str, tuple[int, float, float]] = {}
 
     def plain(stage: str, done: int, total: int, detail: str = "", left: float | None = None) -> None:
         tenth, now = 10 * done // max(total, 1), time.monotonic()
-        last, begun = told.get(stage, (-1, now))
-        if last == tenth:
+        last, begun, said = told.get(stage, (-1, now, now))
+        if last == tenth and now - said < _SILENCE:
             return
-        told[stage] = tenth, begun
+        told[stage] = tenth, begun, now
         pace = _pace(done, total, now - begun, left)
         text = f"{stage} {done:,} of {total:,}{f' ({pace})' if pace else ''}"
         say(f"{text}: {printable(detail)}" if detail else text)

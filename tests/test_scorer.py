@@ -27,7 +27,7 @@ from probekit.data.splits import split_examples
 from probekit.errors import ProbekitWarning
 from probekit.reductions.assign import FeatureSet
 from probekit.reductions.data_free import FlattenReduction
-from probekit.scorer import Scorer, far_beyond, outputs_of
+from probekit.scorer import Scorer, few_decide, outputs_of
 from probekit.spec import Spec
 from probekit.spec.splits import Splits
 
@@ -159,15 +159,37 @@ def test_the_models_own_scores_are_those_of_the_true_labels_with_intervals(score
         ([9.0, 0.0, 30.0, 0.0], None),  # rightly far out
     ],
 )
-def test_numbers_far_beyond_the_training_labels_are_told_of_where_they_decide_the_error(predicted, told):
+def test_numbers_few_decide_the_training_labels_are_told_of_where_they_decide_the_error(predicted, told):
     codes = np.array([0.0, 1.0, 4.0, 2.0, 0.5, 1.5, 1.0, 2.0])
     if predicted[2] == 30:
         codes[6] = 30.5
         codes[4] = 9
     target = Target("size", (), codes, np.arange(4), np.array([3]), task="number")
     every = np.concatenate([np.zeros(4), predicted])
-    found = far_beyond(every, (every - codes) ** 2, target, np.arange(4, 8))
+    found = few_decide(every, (every - codes) ** 2, target, np.arange(4, 8))
     assert found is None if told is None else found.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("losses", "told"),
+    [
+        ([0.1, 0.2, 19.0, 0.1], None),
+        ([0.1, 0.2, 210.0, 0.1], "gives 1 of 4 test rows hardly any probability of what they are, the least exp(-210)"),
+        ([15.0, 15.0, 21.0, 15.0], None),  # nothing was learnt
+        ([np.inf, 0.2, 0.3, 0.1], None),  # a class without training rows
+        ([np.nan, 0.2, 30.0, 0.1], "gives 1 of 4 test rows"),
+        ([[0.1, 0.2], [0.0, 90.0], [0.3, 0.1], [0.1, 0.1]], "gives 1 of 4 test rows"),
+        ([30.0, 40.0, 50.0, 60.0], None),
+    ],
+)
+def test_classes_far_from_the_truth_are_told_of_where_they_decide_the_loss(losses, told):
+    losses = np.array(losses)
+    task = "classes" if losses.ndim == 1 else "multilabel"
+    target = Target("size", ("a", "b"), np.zeros(8, np.int64), np.arange(4), np.array([3]), task=task)
+    every = np.concatenate([np.full_like(losses, 99.0), losses])
+    found = few_decide(np.zeros(8), every, target, np.arange(4, 8))
+    assert found is None if told is None else found.startswith(told)
+    assert found is None or found.endswith("nearly all training rows")
 
 
 def test_numbers_keep_the_digits_of_float64():

@@ -96,6 +96,18 @@ def test_steps_of_unequal_size_say_what_they_are_at_and_what_is_left(capsys, clo
     ]
 
 
+def test_without_a_terminal_a_long_step_is_told_of_twice_a_minute(capsys, clock):
+    with terminal.progress(quiet=False) as tell:
+        for _ in range(70):
+            tell("probes", 0, 2, f"at {clock[0] - 100:.0f} s", 500.0)
+            clock[0] += 1
+    assert capsys.readouterr().err.splitlines() == [
+        "probes 0 of 2: at 0 s",
+        "probes 0 of 2 (8 min left): at 30 s",
+        "probes 0 of 2 (8 min left): at 60 s",
+    ]
+
+
 def test_a_quiet_run_tells_nothing(capsys):
     with terminal.progress(quiet=True) as tell:
         tell("forward", 1, 2)
@@ -103,14 +115,17 @@ def test_a_quiet_run_tells_nothing(capsys):
 
 
 LIVE = """\
+import time
 from probekit import terminal
 
+clock = time.monotonic
 with terminal.progress(quiet=False) as tell:
     tell("a [red]: forward", 1, 4)
     terminal.say("said meanwhile")
     tell("a [red]: forward", 4, 4)
     tell("probes", 1, 3, "2 of 8 heads, [red]", 90.0)
-    tell("probes", 1, 3, "3 of 8 heads, [red]", 90.0)
+    time.monotonic = lambda: clock() + 2
+    tell("probes", 1, 3, "3 of 8 heads, worst gap 3e-3, [red]", 90.0)
     raise SystemExit(3)
 """
 
@@ -135,13 +150,14 @@ def shown() -> str:
 def test_on_a_terminal_every_stage_has_one_line_and_what_is_said_stands_above_it(shown):
     lines = [line.split("\x1b[2K")[-1] for line in shown.split("\r\n")]
     assert [re.sub("[^a-z0-9/]+", " ", line)[:18].strip() for line in lines] == [
-        "said meanwhile", "a red forward 4/4", "probes 1/3 3 of 8", "25h",
+        "said meanwhile", "a red forward 4/4", "probes 1/3 90 s le", "25h",
     ]  # fmt: skip
+    assert "90 s left 3 of 8 heads, worst gap 3e-3" in " ".join(lines[2].split())
 
 
 def test_on_a_terminal_names_are_no_markup(shown):
     assert "a [red]: forward" in shown
-    assert "3 of 8 heads, [red]" in shown
+    assert "3 of 8 heads, worst gap 3e-3, [red]" in shown
 
 
 def test_a_run_that_ends_early_gives_the_terminal_its_cursor_back(shown):

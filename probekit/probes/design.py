@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from probekit.components import ArrayMatrix
 from probekit.probes.standardise import rows_at_once
 from probekit.zero_copy import tensor_of
 
@@ -182,6 +183,16 @@ class Streamed(Design):
             part = self._features.read(chosen[start : start + self._most])
             found[start : start + self._most] = torch.from_numpy(self._scale(part))
         return found
+
+
+def is_worth_holding(features: FeatureMatrix, device: torch.device) -> bool:
+    """Return whether standardised rows may be held: not those of the store on a processor, that maps its files anyway.
+
+    Args:
+        features: of all rows.
+        device: where the rows are needed; to a GPU they would go in every pass.
+    """
+    return isinstance(features, ArrayMatrix) or device.type != "cpu"
 
 
 def hold(source: Design) -> Held:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probekit.components import ArrayMatrix, FitFacts, FitProgress
+from probekit.components import FitFacts, FitProgress
 from probekit.probes.axes import Axes
 from probekit.probes.closed_form import ClosedForm
-from probekit.probes.design import Streamed, hold
+from probekit.probes.design import Streamed, hold, is_worth_holding
 from probekit.probes.engine import minimise
 from probekit.probes.fitted import FittedLinear
 from probekit.probes.head import start_head
 from probekit.probes.memory import job_of, plan_memory, room
-from probekit.probes.path import GROWTH, choose, further, path_points, score_on_valid
+from probekit.probes.path import GROWTH, best_at_ends, choose, further, path_points, score_on_valid
 from probekit.probes.standardise import Standardiser
 from probekit.probes.target_heads import TargetHeads, heads_asked
 
@@ -100,7 +100,8 @@ class JointFit:
         smallest = min(penalties) / (10**GROWTH if self.probe.penalty == "auto" else 1)
         asked = [one for question in self.questions for one in heads_asked(question.target)]
         job = job_of(len(train), self.features.shape[1], asked, self.probe.longest_path())
-        plan = plan_memory(job, room(self.device, self.context.memory), may_hold=isinstance(self.features, ArrayMatrix))
+        may_hold = is_worth_holding(self.features, self.device)
+        plan = plan_memory(job, room(self.device, self.context.memory), may_hold=may_hold)
         scale = Standardiser(self.features, train)
         source = Streamed(self.features, train, scale, self.device, plan.at_once)
         held = hold(source) if plan.hold else source
@@ -201,7 +202,7 @@ class JointFit:
             device=self.device.type,
             streamed=not rows.plan.hold,
             reason=question.reason(chosen),
-            notes=question.left_out(),
+            notes=(*question.left_out(), *best_at_ends(choices)),
         )
         return FittedLinear(
             question.linear(chosen, rows.axes, rows.scale),

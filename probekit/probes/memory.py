@@ -126,21 +126,20 @@ def job_of(rows: int, features: int, asked: Sequence[tuple[str, int]], penalties
 
 
 def room(device: torch.device, memory: int | None) -> int | None:
-    """Return the bytes that a fit may take: what the user allows, and no more than a GPU has left.
+    """Return the bytes that a fit may take: what a GPU has left of its own memory, else what the user allows.
 
     Args:
         device: where rows and heads lie.
-        memory: what the user allows; None: no bound.
+        memory: of the processor, what the user allows; None: no bound.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what earlier fits gave back is not counted as free else
-        left = int(_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0])
-    elif device.type == "mps":
+        return int(_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":  # whose memory is the processor's too
         torch.mps.empty_cache()
         left = int(_SHARE_OF_DEVICE * (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()))
-    else:
-        return memory
-    return left if memory is None else min(memory, left)
+        return left if memory is None else min(memory, left)
+    return memory
 
 
 def plan_memory(job: Job, memory: int | None, *, may_hold: bool = True) -> MemoryPlan:

@@ -71,6 +71,16 @@ def choose(
     return Choice(chosen, scores, ends.get(chosen), ends.get(best) or ends.get(chosen))
 
 
+def best_at_ends(choices: Sequence[Choice]) -> tuple[str, ...]:
+    """Return what is to be said of best λ at an end of their path where a larger one inside of it was chosen."""
+    ends = {choice.grow for choice in choices if choice.end is None and choice.grow is not None}
+    return tuple(
+        f"the best λ on valid is the {end} of its path, so that a better one may lie beyond; the chosen one is within "
+        "a standard error of it"
+        for end in sorted(ends)
+    )
+
+
 def further(tried: Sequence[float], end: End) -> float:
     """Return the λ ten times beyond an end of the path.
 

@@ -125,7 +125,7 @@ class TargetHeads:
         """Return what is proven of the chosen heads; of several yes/no labels, of the mean of their objectives."""
         shares = [head.gap / chance for head, chance in zip(heads, self.chance, strict=True)]
         gap, objective = (float(np.mean([getattr(head, name) for head in heads])) for name in ("gap", "objective"))
-        proven = all(share <= tolerance for share in shares)
+        proven = all(head.gap <= tolerance * chance for head, chance in zip(heads, self.chance, strict=True))
         return Certificate("proven" if proven else "missed", gap, float(np.mean(shares)), gap / max(objective, 1e-300))
 
     def reason(self, heads: Sequence[Head]) -> str | None:

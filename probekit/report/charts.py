@@ -74,7 +74,7 @@ def depth_chart(table: Table, top: float, *, small: bool = False, **changes: Any
             taps.index(row.probe.tap) + 1,
             _height(row.scores["test"], table.metric),
             *_ends(row, table.metric),
-            None if row.probe.certificate.status == "missed" else row.bin,
+            None if row.missed else row.bin,
             reductions.index(row.probe.reduction) if several else 0,
         )
         for row in rows

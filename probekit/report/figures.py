@@ -105,6 +105,6 @@ def _caption(figure: Figure, head: Head, *, several_models: bool) -> str:
         told.append(f"Best on valid: {place}, {shown(head.best.scores['test'], table.metric)}.")
     if len(figure.tables) > 1:
         told.append("Taps are numbered.")
-    if any(row.probe.certificate.status == "missed" for one in figure.tables for row in one.rows):
+    if any(row.missed for one in figure.tables for row in one.rows):
         told.append("Crosses: probes that missed their tolerance.")
     return clean(" ".join(told))

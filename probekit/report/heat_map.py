@@ -88,7 +88,7 @@ def _heat_map(name: str, columns: Sequence[tuple[str, Table]], evidence: Evidenc
 
 
 def _mark(row: Row, evidence: Evidence) -> str:
-    if row.probe.certificate.status == "missed":
+    if row.missed:
         return "missed"
     told = evidence.information.get(key_of(row.probe))
     return "" if told is None else {"yes": "", "no": "none", "cannot_tell": "?"}[told.answer]

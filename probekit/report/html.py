@@ -68,7 +68,7 @@ class HtmlReport(Report):
             origin=list(origin(result, asked)), partial=partial_note(result), said=sayings(result, asked, evidence),
             tiles=list(tiles(result, asked)), overview=list(overview(asked)) if len(asked) > TILED else [],
             numbers=any(table.metric == "r2" for table in last_tables),
-            missed=any(row.probe.certificate.status == "missed" for table in last_tables for row in table.rows),
+            missed=any(row.missed for table in last_tables for row in table.rows),
             notes={head.number: interval_note(row.interval for row in head.table.rows) for head in asked},
             lines={head.number: curves_note(head.table) for head in asked},
             figures=_figures(asked), drawings=drawings, drawing_note=drawing_note,
@@ -192,8 +192,13 @@ def _drawings(result: RunResult, asked: Sequence[Head]) -> tuple[list[tuple[Head
         table = head.table
         cells = {
             tap: DrawnCell(
-                shown(row.scores["test"], table.metric), row.share, row.bin,
-                f"{shown(row.scores['test'], table.metric)}, {row.probe.reduction}" if several else "", probed=True,
+                "missed" if row.missed else row.told(table.metric),
+                None if row.missed else row.share, None if row.missed else row.bin,
+                ", ".join([
+                    *([row.told(table.metric)] if several or row.missed else []),
+                    *([row.probe.reduction] if several else []),
+                ]),
+                probed=True,
             )
             for tap, row in best_by_tap(table).items()
         }  # fmt: skip
@@ -227,7 +232,7 @@ def _details(result: RunResult, asked: Sequence[Head], evidence: Evidence) -> li
             title = " · ".join([*([head.name] if head.name else []), *([row.probe.reduction] if several else [])])
             probes.setdefault(place, []).append(details(row, evidence, title, uneven=unlike))
         for tap, row in best_by_tap(head.table).items():
-            text = f"{head.name} {shown(row.scores['test'], head.table.metric)}".strip()
+            text = f"{head.name} {row.told(head.table.metric)}".strip()
             tests.setdefault((head.model, tap), []).append(text)
     models, dtypes = len({model for model, _ in evidence.taps}) > 1, len({one.dtype for one in result.graph.taps}) > 1
     views: dict[str, list[dict[str, Any]]] = {}

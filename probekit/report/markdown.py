@@ -227,7 +227,7 @@ def _cells(table: Table, row: Row, several: bool) -> list[str]:
     tap = code(row.probe.tap)
     if row.best:
         tap = f"**{tap}** (best on valid)"
-    if row.probe.certificate.status == "missed":
+    if row.missed:
         tap += " (missed its tolerance)"
     value = shown(row.scores["test"], table.metric)
     if row.interval is not None:

@@ -53,6 +53,15 @@ class Row:
     controls: list[ControlCell]
 
     @property
+    def missed(self) -> bool:
+        """Whether the probe is not proven to be at its optimum."""
+        return self.probe.certificate.status == "missed"
+
+    def told(self, metric: str) -> str:
+        """Return the metric on test, and that the probe missed its optimum where it did."""
+        return f"{shown(self.scores['test'], metric)}{' (missed)' if self.missed else ''}"
+
+    @property
     def selectivity(self) -> float | None:
         """That of the first control task, None where there is none."""
         return next((cell.selectivity for cell in self.controls if cell.selectivity is not None), None)

@@ -162,7 +162,7 @@ def heads(result: RunResult) -> list[Head]:
 
 def best_of(rows: Iterable[Row]) -> Row | None:
     """Return the best row on valid; one that missed its optimum only where all did."""
-    return min(rows, key=lambda row: (row.probe.certificate.status == "missed", row.probe.on_valid()), default=None)
+    return min(rows, key=lambda row: (row.missed, row.probe.on_valid()), default=None)
 
 
 def best_by_tap(table: Table) -> dict[str, Row]:

@@ -93,7 +93,7 @@ def overview(asked: Sequence[Head]) -> Iterator[tuple[str, str, str, str, str, s
 def _numbers(head: Head) -> tuple[str, str, str, str, str, str, str, int | None]:
     table, best = head.table, head.best
     own = "" if table.own is None else shown(table.own.headline()["test"], table.metric)
-    given = "" if head.input is None else shown(head.input.scores["test"], table.metric)
+    given = "" if head.input is None else head.input.told(table.metric)
     chance = shown(table.baseline, table.metric)
     if best is None:
         return head.name, "none reached its optimum", "", "", own, chance, given, None

@@ -139,7 +139,7 @@ def _print(console: Console, table: Table, beside: Sequence[tuple[str, Callable[
         full = round(row.share * columns.bar)
         style = "bold" if row.best else ""
         penalty = "" if probe.penalty is None else f"{probe.penalty:g}"
-        missed = "" if probe.certificate.status != "missed" else " (missed)"
+        missed = "" if not row.missed else " (missed)"
         cells = [Text(clean(probe.tap) + missed, style)]
         cells += [Text(clean(probe.reduction))] if columns.reduction else []
         cells += [Text(str(probe.features_used)), Text(penalty)] if columns.numbers else []

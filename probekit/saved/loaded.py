@@ -122,7 +122,7 @@ class LoadedProbe:
             sample_weight: of each row; default: equal.
 
         Returns:
-            the accuracy; of yes/no labels the mean of their accuracies; of a number R².
+            the accuracy, of yes/no labels the share of rows all of whose labels are right; of a number R².
 
         Raises:
             ValueError: shapes do not fit, or y has no value that is a class.
@@ -139,7 +139,7 @@ class LoadedProbe:
                 raise ValueError(f"y has no value that is a class: {given}; the classes are {known}")
         if truth.shape != predicted.shape:
             raise ValueError(f"y has shape {truth.shape}, the predictions have {predicted.shape}")
-        right = (truth == predicted).reshape(len(truth), -1).mean(axis=1)
+        right = (truth == predicted).reshape(len(truth), -1).all(axis=1)
         return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
 
     def attach(self, module: nn.Module) -> nn.Module:

@@ -9,7 +9,8 @@
     images of Fashion-MNIST and over emoji
 (d) raw features, F = 25,088, held and read from the store
 (taps) taps of networks that nothing was tuned on; (binary) two classes
-(stream) a pass over features in the store against one in memory; (growth) how a pass grows
+(stream) a pass over features in the store against one in memory; (growth) how a pass grows;
+(path) all λ together against one after the other
 (size) F = 100,000 and D = 10,000
 
 For every problem the optimum is first enclosed in float64. Then the cheapest setting that gets a method within 1e-4 of

@@ -70,7 +70,7 @@ def synthetic(rows: int, width: int, classes: int, seed: int = 0) -> Problem:
         logits = (part - part.mean(axis=0)) / part.std(axis=0) @ planted
         codes[start : start + 4096] = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     codes[:classes] = np.arange(classes)
-    return Problem("synthetic", features, codes)
+    return Problem(f"synthetic, {classes} classes", features, codes)
 
 
 # --- taps of real networks -------------------------------------------------------------------------------------------

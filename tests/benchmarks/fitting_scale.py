@@ -6,6 +6,7 @@ Nothing here is run by itself, but for the processes that fit one matrix each:
 """
 
 import json
+import math
 import statistics
 import sys
 import threading
@@ -25,7 +26,9 @@ from fitting_truth import Objective, Standard
 from side_by_side import Child, OwnTime, Pairs, interleave, run_child, tell_parent
 
 from probekit.components import FeatureMatrix, Target
+from probekit.probes import joint
 from probekit.probes.descent import Descent
+from probekit.probes.memory import plan_memory
 from probekit.store.feature_store import Entry, FeatureStore
 
 _KEY = "0" * 32
@@ -57,6 +60,32 @@ def seconds_per_pass(matrix: Any, targets: Sequence[Target], penalties: Sequence
     return OwnTime(fits, max(seconds[2] - seconds[first], 1e-9) / max(1, passes[2] - passes[first]))
 
 
+@contextmanager
+def together(columns: int | None) -> Iterator[None]:
+    """Let heads of so many columns be iterated together; those of smaller λ then begin at a neighbour's optimum."""
+    if columns is None:
+        yield
+        return
+    with patch.object(
+        joint, "plan_memory", lambda *given, **more: replace(plan_memory(*given, **more), columns=columns)
+    ):
+        yield
+
+
+def path_seconds(problem: Problem, penalties: Sequence[float], repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of a path of λ: all together from 0, in two halves, and one after the other, in turns."""
+    halves = problem.classes * (len(penalties) // 2)
+    ways = {"together": None, "two halves": halves, "one after the other": problem.classes}
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(repeats):
+        for way, columns in ways.items():
+            with together(columns):
+                begun = time.perf_counter()
+                ours.fit(problem.features, [problem.target()], penalties)
+                found[way].append(time.perf_counter() - begun)
+    return found
+
+
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """Return the slope of log seconds against log size.
 
@@ -69,15 +98,16 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 def growth(rows: int, width: int, classes: int, repeats: int) -> dict[str, tuple[list[int], list[float]]]:
     """Return, by what grows, its sizes and the median seconds of a pass."""
     found: dict[str, tuple[list[int], list[float]]] = {}
-    for what in ("N", "F", "D"):
+    for what in ("N", "F", "D", "F·D"):
         sizes, seconds = [], []
         for factor in (1, 2, 4):
             shape = {"N": rows, "F": width, "D": classes}
-            shape[what] *= factor
+            for name in what.split("·"):
+                shape[name] *= factor
             _tell(f"a pass at {shape}")
             problem = synthetic(shape["N"], shape["F"], shape["D"])
             times = [seconds_per_pass(problem.features, [problem.target()], [PENALTY]).seconds for _ in range(repeats)]
-            sizes.append(shape[what])
+            sizes.append(math.prod(shape[name] for name in what.split("·")))
             seconds.append(statistics.median(times))
         found[what] = (sizes, seconds)
     return found

@@ -1,5 +1,6 @@
 """The sections of the benchmark of fits. Nothing here is run by itself."""
 
+import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -266,6 +267,19 @@ def growth(bench: Bench) -> None:
     print_table(rows)
 
 
+def paths(bench: Bench) -> None:
+    if not bench.has("fashion"):
+        return
+    rows = [("tap", "all together, from 0", "two halves", "one after the other, each from its neighbour")]
+    for tap in ["conv1 pooled", "fc1"][: 1 if bench.quick else 2]:
+        problem = problems.fashion([tap], 1000 if bench.quick else 20_000, bench.cache).problem(tap, "garment")
+        found = scale.path_seconds(problem, jobs.PENALTIES, bench.effort.repeats)
+        rows.append((tap, *(f"{statistics.median(seconds):.2f}" for seconds in found.values())))
+        bench.json.setdefault("path", []).append({"tap": tap, "seconds": found})
+    print(f"\n(path) seconds for {len(jobs.PENALTIES)} λ, at the default tolerance, proven")
+    print_table(rows)
+
+
 _CHILD_HEADING = ("N, F, D", "passes", "seconds", "certificate", "bound / objective", "axes", "memory", "of bound")
 
 
@@ -296,5 +310,6 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "binary": two_classes,
     "stream": streamed_passes,
     "growth": growth,
+    "path": paths,
     "size": sizes,
 }

@@ -5,6 +5,7 @@ the normal equations). What they find is never below it, so that objective - fou
 whatever their own error; how sharp the comparison is, is that error, which half the squared Newton decrement measures.
 """
 
+import itertools
 import math
 import warnings
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from probekit.components import ArrayMatrix
-from probekit.probes import certificate
+from probekit.probes import biases, certificate
 from probekit.probes.biases import best_bias, solve_bias
 from probekit.probes.certificate import Claim, prove
 from probekit.probes.design import Held, Streamed
@@ -103,8 +104,9 @@ class Problem:
         hessian = hessian.reshape(gradient.size, gradient.size) + np.diag(ridge.ravel())
         return float(gradient.ravel() @ np.linalg.solve(hessian, gradient.ravel())) / 2
 
-    def prove(self, W, b, dual=None, dual_bias=None, design=None):
+    def prove(self, W, b, dual=None, dual_bias=None, design=None, dtype=torch.float64):
         dual, dual_bias = (None if one is None else torch.from_numpy(one) for one in (dual, dual_bias))
+        dual = None if dual is None else dual.to(dtype)
         claim = Claim(self.answers, self.penalty, torch.from_numpy(W), torch.from_numpy(b), dual, dual_bias)
         (proof,) = prove(design or Held(torch.from_numpy(self.X)), [claim])
         return proof
@@ -174,8 +176,9 @@ def test_the_bound_is_never_below_the_true_gap(kind, data, near, size, far, step
     own = near * W + size * rng.standard_normal(W.shape)
     bias, dual = far * rng.standard_normal(b.shape), step * rng.standard_normal(W.shape)
     towards = W - own  # the best dual point is the optimum itself
-    for way in (None, dual, towards, 0.9 * towards + 0.1 * dual):
-        proof = problem.prove(own, bias, way, far * rng.standard_normal(b.shape))
+    ways = itertools.product((None, dual, towards, 0.9 * towards + 0.1 * dual), (torch.float64, torch.float32))
+    for way, dtype in ways:
+        proof = problem.prove(own, bias, way, far * rng.standard_normal(b.shape), dtype=dtype)
         assert proof.objective == pytest.approx(problem.objective(own, proof.bias.numpy()), rel=1e-12, abs=1e-13)
         assert proof.objective - best <= proof.gap + 1e-12 * (1 + proof.objective)
         assert proof.gap < math.inf
@@ -282,8 +285,12 @@ def test_claims_of_several_losses_are_proven_as_each_alone_and_read_block_by_blo
     claims = [
         Claim(one, 1e-2, *(torch.from_numpy(rng.standard_normal(s)) for s in ((one.columns, 7), one.columns)), *dual)
         for one in asked
-        for dual in ((None, None), (torch.from_numpy(0.1 * rng.standard_normal((one.columns, 7))), None))
-    ]
+        for dual in [
+            (None, None),
+            *((torch.from_numpy(0.1 * rng.standard_normal((one.columns, 7))).to(dtype), None)
+              for dtype in (torch.float64, torch.float32)),
+        ]
+    ]  # fmt: skip
     rows = np.arange(0, 1200, 2)
     apart = np.zeros((1200, 7), np.float32)
     apart[rows] = X
@@ -319,6 +326,21 @@ def test_without_weights_the_best_bias_is_the_log_of_the_shares():
 )  # fmt: skip
 @example(seed=39, classes=77, size=30.0, far=100.0)  # hardly any curvature on the way
 def test_at_the_best_bias_each_class_is_predicted_as_often_as_it_is_there(seed, classes, size, far):
+    predicted_as_often(seed, classes, size, far)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 10**6), classes=st.integers(4, 40), size=st.sampled_from([0.1, 3.0, 30.0]),
+    far=st.sampled_from([0.0, 1.0, 100.0]),
+)  # fmt: skip
+def test_so_it_is_by_the_diagonal_of_the_curvature_as_of_very_many_classes(seed, classes, size, far):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(biases, "DIAGONAL_ABOVE", 3)
+        predicted_as_often(seed, classes, size, far)
+
+
+def predicted_as_often(seed, classes, size, far):
     rng = np.random.default_rng(seed)
     y = np.concatenate([np.arange(classes), rng.integers(classes, size=200)])
     Z = size * rng.standard_normal((classes, len(y)))

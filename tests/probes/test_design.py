@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from probekit.components import ArrayMatrix
-from probekit.probes.design import Held, Streamed, hold
+from probekit.probes.design import Held, Streamed, hold, is_worth_holding
 from probekit.probes.standardise import Standardiser
 
 
@@ -175,3 +175,11 @@ def test_held_features_become_an_array_without_a_copy_unless_one_is_asked_for():
     assert np.shares_memory(np.asarray(matrix), array)
     assert not np.shares_memory(np.array(matrix), array)
     assert np.asarray(matrix, dtype=np.float64).dtype == np.float64
+
+
+def test_rows_of_the_store_are_held_on_a_gpu_alone():
+    held, stored = ArrayMatrix(np.zeros((2, 2), np.float32)), object()
+    assert is_worth_holding(held, torch.device("cpu"))
+    assert not is_worth_holding(stored, torch.device("cpu"))
+    assert is_worth_holding(stored, torch.device("cuda"))
+    assert is_worth_holding(stored, torch.device("mps"))

@@ -62,14 +62,14 @@ def reference(X, y, penalty):
     return (np.concatenate([-W, W]) / 2, np.concatenate([-b, b]) / 2) if two else (W, b)
 
 
-SHAPES = {2: (12, 400), 3: (12, 400), 10: (20, 600), 100: (8, 1200)}
-CASES = [(*one, "auto") for one in itertools.product(SHAPES, [1e-1, 1e-2, 1e-3, 1e-4])]
+SHAPES = {2: (12, 400), 3: (12, 400), 10: (20, 600), 100: (8, 1200), 1000: (20, 3000)}
+CASES = [(*one, "auto") for one in itertools.product([2, 3, 10, 100], [1e-1, 1e-2, 1e-3, 1e-4])]
 CASES += [(classes, penalty, "float64") for classes in (2, 10) for penalty in (1e-1, 1e-4)]
 
 
-@pytest.mark.parametrize(("classes", "penalty", "arithmetic"), [*CASES, (1000, 1e-2, "auto")])
+@pytest.mark.parametrize(("classes", "penalty", "arithmetic"), [*CASES, (1000, 1e-2, "auto"), (1000, 1e-3, "auto")])
 def test_objective_weights_bias_and_predictions_are_scikit_learns(classes, penalty, arithmetic):
-    features, rows = SHAPES.get(classes, (5, 3000))
+    features, rows = SHAPES[classes]
     X, y = blobs(rows, features, classes)
     (fit,) = LinearProbe(penalty=penalty, tolerance=1e-8, arithmetic=arithmetic).fit(ArrayMatrix(X), [target(y)])
     S, deviation = standardised(X)
@@ -107,9 +107,10 @@ DTYPES = {
 
 
 @pytest.mark.parametrize("name", DTYPES)
-def test_features_of_every_dtype_give_what_scikit_learn_gives_of_them(name):
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+def test_features_of_every_dtype_give_what_scikit_learn_gives_of_them(name, classes):
     """Standardised by NumPy in float64 from the values as they are: what float32 loses is all that may differ."""
-    X, y = blobs(500, 10, 4)
+    X, y = blobs(1200 if classes == 100 else 500, 10, classes)
     X = DTYPES[name](X)
     wide = X.astype(np.float64)
     S = (wide - wide.mean(axis=0)) / wide.std(axis=0)
@@ -117,6 +118,8 @@ def test_features_of_every_dtype_give_what_scikit_learn_gives_of_them(name):
     W, b = reference(S, y, 1e-3)
     assert fit.objective == pytest.approx(softmax_objective(S, y, W, b, 1e-3), rel=3e-6)
     np.testing.assert_allclose(fit.linear.weights * wide.std(axis=0), W, atol=5e-3 * np.abs(W).max())
+    centre = fit.linear.bias + fit.linear.weights @ wide.mean(axis=0)
+    np.testing.assert_allclose(centre - centre.mean(), b - b.mean(), atol=5e-3 * np.abs(S @ W.T).max())
     np.testing.assert_allclose(
         softmax(fit.logits(X.astype(np.float32)), axis=1), softmax(S @ W.T + b, axis=1), atol=5e-3
     )
@@ -180,18 +183,28 @@ def solve(X, asked, penalties, tolerance=1e-6, max_passes=3000, design=None, **m
 
 def centred(kind, rows=200, seed=0):
     rng = np.random.default_rng(seed)
+    separable = blobs(rows, 8, 3, spread=8.0)
     X = {
         "random": lambda: rng.standard_normal((rows, 10)),
         "more features than rows": lambda: rng.standard_normal((60, 150)),
         "collinear": lambda: np.repeat(rng.standard_normal((rows, 5)), 3, axis=1),
         "ill-conditioned": lambda: rng.standard_normal((rows, 12)) * np.logspace(0, -4, 12),
-        "separable": lambda: blobs(rows, 8, 3, spread=8.0)[0],
+        "separable": lambda: separable[0],
         "constant features": lambda: np.pad(rng.standard_normal((rows, 4)), ((0, 0), (0, 3))),
+        "imbalanced": lambda: rng.standard_normal((3 * rows, 6)),
     }[kind]()
-    return (X - X.mean(axis=0)).astype(np.float32), rng.integers(3, size=len(X))
+    y = rng.integers(3, size=len(X))
+    if kind == "separable":
+        y = separable[1]
+    elif kind == "imbalanced":  # two classes of one row each
+        y = np.zeros(len(X), np.int64)
+        y[:2] = 1, 2
+    return (X - X.mean(axis=0)).astype(np.float32), y
 
 
-KINDS = ["random", "more features than rows", "collinear", "ill-conditioned", "separable", "constant features"]
+KINDS = [
+    "random", "more features than rows", "collinear", "ill-conditioned", "separable", "constant features", "imbalanced",
+]  # fmt: skip
 
 
 class AsTheyAre:
@@ -203,23 +216,52 @@ class AsTheyAre:
         return rows.copy()
 
 
+def answers_to(loss, y):
+    """Return what is asked of three classes: which it is, whether it is the second, or its number."""
+    if loss is SOFTMAX:
+        return Answers(SOFTMAX, torch.from_numpy(y), 3)
+    numbers = (y == 1).astype(np.float64) if loss is LOGISTIC else y - y.mean()
+    return Answers(loss, torch.from_numpy(numbers))
+
+
+def objective_of(answers, X, W, b, penalty):
+    y = answers.y.numpy()
+    if answers.loss is SOFTMAX:
+        return softmax_objective(X, y, W, b, penalty)
+    Z = X @ W[0] + b[0]
+    losses = np.logaddexp(0, Z) - y * Z if answers.loss is LOGISTIC else (Z - y) ** 2 / 2
+    return losses.mean() + penalty / 2 * (W**2).sum()
+
+
+def optimum_of(answers, X, penalty):
+    """Return scikit-learn's W and b in float64, of a number those of the normal equations."""
+    y = answers.y.numpy()
+    if answers.loss is SOFTMAX:
+        return reference(X, y, penalty)
+    if answers.loss is SQUARES:
+        ridge = Ridge(alpha=penalty * len(X), solver="svd").fit(X, y)
+        return ridge.coef_[None], np.array([ridge.intercept_])
+    model = LogisticRegression(C=1 / (len(X) * penalty), tol=1e-12, solver="newton-cholesky").fit(X, y)
+    return model.coef_, model.intercept_
+
+
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", [SOFTMAX, LOGISTIC, SQUARES], ids=lambda loss: loss.name)
 @pytest.mark.parametrize("read", [None, 7, 1000])
-def test_hard_problems_end_within_their_bound_of_the_optimum(kind, read, monkeypatch):
+def test_hard_problems_end_within_their_bound_of_the_optimum(kind, loss, read, monkeypatch):
     X, y = centred(kind)
-    design = None
+    design, wide = None, X.astype(np.float64)
     if read:
         monkeypatch.setattr("probekit.probes.design.rows_at_once", lambda _: read)
         design = Streamed(ArrayMatrix(X), np.arange(len(X)), AsTheyAre())
-    asked = [Answers(SOFTMAX, torch.from_numpy(y), 3)]
-    heads, axes = solve(X, asked, [1.0, 1e-2, 1e-4], design=design)
+    asked = answers_to(loss, y)
+    heads, axes = solve(X, [asked], [1.0, 1e-2, 1e-4], design=design)
     for head in heads:
-        wide = X.astype(np.float64)
-        best = softmax_objective(wide, y, *reference(wide, y, head.penalty), head.penalty)
+        best = objective_of(asked, wide, *optimum_of(asked, wide, head.penalty), head.penalty)
         W, b = axes.back(head.weights).numpy(), head.bias.numpy()
         assert head.done
         assert head.reason is None
-        assert head.objective == pytest.approx(softmax_objective(wide, y, W, b, head.penalty), rel=1e-12)
+        assert head.objective == pytest.approx(objective_of(asked, wide, W, b, head.penalty), rel=1e-12)
         assert -1e-10 <= head.objective - best <= head.gap + 1e-12
 
 

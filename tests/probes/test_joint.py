@@ -220,6 +220,21 @@ def test_missing_labels_leave_a_fit_on_the_rows_that_have_one(several):
     np.testing.assert_allclose(both[1].logits(X), alone.logits(X), atol=0.02 * np.abs(alone.logits(X)).max())
 
 
+@pytest.mark.parametrize(("same", "passes"), [(True, 1), (False, 2)])
+def test_factors_that_miss_the_same_labels_share_their_passes(several, same, passes):
+    """The rows that are read for two factors, as a multiple of those for one."""
+    X, targets = several
+    rows, count = targets[0].train, len(targets[0].train) // 2
+    first = replace(targets[0], train=rows[:count])
+    second = replace(targets[0], factor="other", train=rows[:count] if same else rows[-count:])
+    read = []
+    for asked in ((first,), (first, second)):
+        stored = Stored(X)
+        LinearProbe(penalty=1e-1, max_passes=8, tolerance=1e-12).fit(stored, list(asked))
+        read.append(sum(stored.reads))
+    assert read[1] == pytest.approx(passes * read[0], rel=0.1)
+
+
 # --- the path
 
 
@@ -434,6 +449,17 @@ def test_what_is_read_in_blocks_is_fitted_as_what_is_held(several, small_blocks,
         scale = np.abs(one.logits(X)).max()
         np.testing.assert_allclose(other.logits(X), one.logits(X), atol=0.02 * scale, err_msg=asked.factor)
     assert max(stored.reads) <= 256
+
+
+def test_what_is_read_in_blocks_is_fitted_to_the_same_logits(several, small_blocks):
+    """Both are at the optimum to float32's rounding; nothing but how rows are standardised differs."""
+    X, targets = several
+    fits = (fit(data, *targets, tolerance=1e-10, penalty=1e-1) for data in (X, Stored(X)))
+    for asked, one, other in zip(targets, *fits, strict=True):
+        held, read = (each.logits(X[asked.train]).astype(np.float64) for each in (one, other))
+        if asked.task == "classes":  # what is the same for all classes changes no probability
+            held, read = (each - each.mean(axis=1, keepdims=True) for each in (held, read))
+        np.testing.assert_allclose(read, held, atol=1e-4 * np.abs(held).max(), err_msg=asked.factor)
 
 
 def test_what_memory_cannot_hold_is_read_anew_in_every_pass():

@@ -8,6 +8,7 @@ import pytest
 from probekit.errors import ProbekitWarning
 from probekit.report import charts, html
 from probekit.report.html import HtmlReport
+from probekit.results import GraphRecord, TapRecord
 
 NAMES = [f"block{i // 6}.{part}{i % 6}" for i, part in enumerate(("conv", "norm", "relu", "conv", "norm", "add") * 200)]
 
@@ -76,6 +77,24 @@ def test_tiles_have_the_key_numbers(of_run, undrawn, text_of):
         "2.0 swall time",
     ):
         assert tile in text
+
+
+def test_a_probe_that_missed_its_optimum_is_marked_wherever_it_stands(make, probe, uncharted, monkeypatch, text_of):
+    drawn = []
+    monkeypatch.setattr(html, "draw", lambda graph, model, cells, *_: drawn.append(cells))
+    record = {"model": "default", "shape": [1], "dtype": "float32", "layout": "NF"}
+    taps = [
+        TapRecord(**record, tap=tap, name=tap, op=op, depth=depth)
+        for depth, (tap, op) in enumerate([("image", "Input"), ("fc", "Gemm"), ("late", "Gemm")])
+    ]
+    probes = [probe("image", 0.6, status="missed"), probe("fc", 0.1), probe("late", 0.05, status="missed")]
+    text = text_of(HtmlReport().render(make(probes).model_copy(update={"graph": GraphRecord(taps=taps, edges=[])})))
+    (cells,) = drawn
+    assert (cells["late"].text, cells["late"].share, cells["late"].bin) == ("missed", None, None)
+    assert (cells["late"].hint, cells["fc"].text, cells["fc"].bin is None) == ("5.0 % (missed)", "10.0 %", False)
+    assert "60.0 % (missed)input error" in text
+    assert "late · 5.0 % (missed)" in text
+    assert "fc · 10.0 %" in text
 
 
 def test_every_number_stands_in_the_page(make, probe, undrawn, text_of):

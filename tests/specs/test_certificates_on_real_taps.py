@@ -68,7 +68,7 @@ def fashion(specs, need):
 def fitted(X, y, penalty, tolerance):
     """Return the fit and its objective in NumPy, on the standardised rows."""
     rows = np.arange(len(X))
-    asked = Target("class", tuple(str(code) for code in range(10)), y, rows, rows)
+    asked = Target("class", tuple(str(code) for code in range(y.max() + 1)), y, rows, rows)
     (fit,) = LinearProbe(penalty=penalty, tolerance=tolerance, max_passes=4000).fit(ArrayMatrix(X), [asked])
     scale = Standardiser(ArrayMatrix(X), rows)
     S = scale(X).astype(np.float64)
@@ -110,3 +110,46 @@ def test_on_taps_of_digits_the_bound_is_near_the_true_gap(digits, tap, penalty):
 @pytest.mark.parametrize("tap", ["conv1 pooled", "conv2 1000 random", "fc1"])
 def test_on_taps_of_fashion_mnist_the_bound_is_near_the_true_gap(fashion, tap, penalty):
     check(fashion[0][tap], fashion[1], penalty, peer=tap.endswith("pooled"))
+
+
+OTHERS = {
+    "two classes": lambda y: np.isin(y, [5, 7, 9]).astype(np.int64),
+    "shuffled": lambda y: np.random.default_rng(0).permutation(y),
+}
+
+
+@pytest.mark.parametrize("penalty", [1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("tap", ["conv2d_1 pooled", "relu_2"])
+def test_so_it_is_of_two_classes_and_of_a_control(digits, tap, other, penalty):
+    check(digits[0][tap], OTHERS[other](digits[1]), penalty, peer=other != "two classes")
+
+
+@pytest.mark.parametrize("penalty", [1e-2, 1e-3])
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("tap", ["conv1 pooled", "fc1"])
+def test_so_it_is_of_two_classes_and_of_a_control_of_fashion_mnist(fashion, tap, other, penalty):
+    check(fashion[0][tap], OTHERS[other](fashion[1]), penalty, peer=False)
+
+
+@pytest.mark.parametrize("penalty", [1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize("exact", [512, 8])
+def test_of_a_number_the_bound_is_near_the_true_gap_or_rounding(digits, penalty, exact, monkeypatch):
+    """At ``exact`` axes a number is solved in closed form; without them, from a Gram matrix or by iterations."""
+    monkeypatch.setattr("probekit.probes.axes.EXACT", exact)
+    monkeypatch.setattr("probekit.probes.closed_form.MOST", 4)
+    X, numbers = np.ascontiguousarray(digits[0]["relu_2"], dtype=np.float32), digits[1].astype(np.float64)
+    rows = np.arange(len(X))
+    asked = Target("sum", (), numbers, rows, rows, task="number")
+    (fit,) = LinearProbe(penalty=penalty, max_passes=4000).fit(ArrayMatrix(X), [asked])
+    S = Standardiser(ArrayMatrix(X), rows)(X).astype(np.float64)
+    S, y = S - S.mean(axis=0), (numbers - numbers.mean()) / numbers.std()
+
+    def value(w):
+        return ((S @ w - y) ** 2).mean() / 2 + penalty / 2 * (w**2).sum()
+
+    best = value(np.linalg.solve(S.T @ S / len(S) + penalty * np.eye(S.shape[1]), S.T @ y / len(S)))
+    gap = fit.objective - best
+    assert fit.certificate.status == "proven"
+    assert -1e-12 <= gap <= fit.certificate.gap + 1e-12
+    assert fit.certificate.gap <= MOST * gap + 1e-10
