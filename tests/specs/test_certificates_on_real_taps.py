@@ -94,7 +94,8 @@ def check(X, y, penalty, *, peer):
         lowest = other
     gap = reached - lowest
     assert gap <= fit.certificate.gap
-    assert fit.certificate.gap <= MOST * gap
+    # A fit of few unknowns may end where the tighter one does: then only that one's bound is known of the optimum.
+    assert fit.certificate.gap <= MOST * max(gap, 0.0 if peer else near.certificate.gap)
 
 
 DIGITS = ["conv2d pooled", "relu pooled", "conv2d_1 pooled", "relu_1 pooled", "relu_1 flat", "relu_2"]
