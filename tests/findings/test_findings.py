@@ -78,6 +78,21 @@ def test_nothing_raises_and_all_can_be_saved(make, probe, number, step, told, ow
     assert RunResult.model_validate_json(whole.to_json()).findings == found
 
 
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_what_a_probe_that_missed_its_optimum_scores_changes_no_finding(make, probe, number, fit, plugins, seed):
+    chance = random.Random(seed)
+    builders = {"digit": probe, "snr": number}
+    some = drawn(builders, fit, chance)
+    others = []
+    for one in some:
+        other = builders[one.factor](one.tap, *chance.choices([0.0, 0.2, 0.5, 0.93, 1.0], k=3))
+        scores = {name: getattr(other, name) for name in ("scores", "error", "intervals", "by_label")}
+        others.append(one.model_copy(update=scores) if one.certificate.status == "missed" else one)
+    shape = {"edges": chance.choice([[], EDGES]), "taps": TAPS, "inputs": ["in"]}
+    assert plugins.findings(make(some, **shape)) == plugins.findings(make(others, **shape))
+
+
 def test_the_page_has_a_heading_for_each_finding():
     headings = re.findall(r"^## (.+)$", PAGE, flags=re.MULTILINE)
     assert sorted(headings[:-1]) == sorted(FINDINGS)
