@@ -226,8 +226,8 @@ def few_decide(predicted: Array, losses: Array, target: Target, rows: IntArray) 
     """Return what is to be said of a few predictions that are so far off that the loss tells nothing of the others.
 
     Of a number they lie further from the training labels than these from each other; of classes and yes/no labels they
-    give the truth a probability below ``exp(-20)``. Together they make up most of the loss. Such rows come of features
-    that are constant in nearly all training rows: standardising makes their little large.
+    give the truth a probability below ``exp(-20)``. Together they make up most of the loss. Most often they come of
+    features that are constant in nearly all training rows: standardising makes their little large.
 
     Args:
         predicted: of every feature row.
@@ -238,13 +238,17 @@ def few_decide(predicted: Array, losses: Array, target: Target, rows: IntArray) 
     Returns:
         None where there are none.
     """
-    text = _far_numbers(predicted, losses, target, rows) if target.task == "number" else _far_losses(losses[rows])
-    return text if text is None else f"{text}. Look for features that are constant in nearly all training rows"
+    number = target.task == "number"
+    text = _far_numbers(predicted, losses, target, rows) if number else _far_losses(losses[rows])
+    if text is None:
+        return None
+    others = "" if number else ", for labels that are wrong, and for a λ that is too small"
+    return f"{text}. Look for features that are constant in nearly all training rows{others}"
 
 
 def _far_losses(losses: Array) -> str | None:
-    nats = losses.reshape(len(losses), -1).max(axis=1, initial=0.0, where=np.isfinite(losses.reshape(len(losses), -1)))
-    far = nats > _FAR_NATS
+    nats = np.where(np.isfinite(losses), losses, 0.0).reshape(len(losses), -1)
+    far = nats.max(axis=1) > _FAR_NATS
     share = float(nats[far].sum() / max(float(nats.sum()), 1e-300))
     if share <= _MOST_OF_LOSS or far.all():
         return None

@@ -17,7 +17,7 @@ from probekit.probes.engine import minimise
 from probekit.probes.fitted import FittedLinear
 from probekit.probes.head import start_head
 from probekit.probes.memory import job_of, plan_memory, room
-from probekit.probes.path import GROWTH, best_at_ends, choose, further, path_points, score_on_valid
+from probekit.probes.path import GROWTH, choose, further, path_points, score_on_valid, too_short
 from probekit.probes.standardise import Standardiser
 from probekit.probes.target_heads import TargetHeads, heads_asked
 
@@ -190,6 +190,7 @@ class JointFit:
         penalties = tuple(question.penalty(head) for head in chosen)
         ends = {choice.end for choice in choices} - {None}
         every = [head for heads in question.heads for head in heads]
+        labels = question.target.classes if question.target.task == "multilabel" else ()
         facts = FitFacts(
             path=path_points(question, choices),
             grown=max(grown[number, answer] for answer in range(len(choices))),
@@ -202,7 +203,7 @@ class JointFit:
             device=self.device.type,
             streamed=not rows.plan.hold,
             reason=question.reason(chosen),
-            notes=(*question.left_out(), *best_at_ends(choices)),
+            notes=(*question.left_out(), *too_short(labels, choices)),
         )
         return FittedLinear(
             question.linear(chosen, rows.axes, rows.scale),

@@ -126,20 +126,21 @@ def job_of(rows: int, features: int, asked: Sequence[tuple[str, int]], penalties
 
 
 def room(device: torch.device, memory: int | None) -> int | None:
-    """Return the bytes that a fit may take: what a GPU has left of its own memory, else what the user allows.
+    """Return the bytes that a fit may take: what the user allows, and no more than a GPU has left.
 
     Args:
         device: where rows and heads lie.
-        memory: of the processor, what the user allows; None: no bound.
+        memory: what the user allows; None: no bound.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what earlier fits gave back is not counted as free else
-        return int(_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0])
-    if device.type == "mps":  # whose memory is the processor's too
+        left = int(_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0])
+    elif device.type == "mps":
         torch.mps.empty_cache()
         left = int(_SHARE_OF_DEVICE * (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()))
-        return left if memory is None else min(memory, left)
-    return memory
+    else:
+        return memory
+    return left if memory is None else min(memory, left)
 
 
 def plan_memory(job: Job, memory: int | None, *, may_hold: bool = True) -> MemoryPlan:

@@ -71,13 +71,22 @@ def choose(
     return Choice(chosen, scores, ends.get(chosen), ends.get(best) or ends.get(chosen))
 
 
-def best_at_ends(choices: Sequence[Choice]) -> tuple[str, ...]:
-    """Return what is to be said of best λ at an end of their path where a larger one inside of it was chosen."""
-    ends = {choice.grow for choice in choices if choice.end is None and choice.grow is not None}
+def too_short(labels: Sequence[str], choices: Sequence[Choice]) -> tuple[str, ...]:
+    """Return what is to be said of paths whose best λ lies at the end while a larger one was chosen.
+
+    Args:
+        labels: of the choices, where they are of yes/no labels; else none.
+        choices: of a target's answers.
+    """
+    text = (
+        "the best λ on valid is the smallest of its path, so that a better one may lie beyond; the chosen one is "
+        "within a standard error of it"
+    )
+    whose = [f"{label}: " for label in labels] or [""]
     return tuple(
-        f"the best λ on valid is the {end} of its path, so that a better one may lie beyond; the chosen one is within "
-        "a standard error of it"
-        for end in sorted(ends)
+        f"{who}{text}"
+        for who, choice in zip(whose, choices, strict=True)
+        if choice.grow == "smallest" and choice.end != "smallest"
     )
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.components import ArrayMatrix, Certificate, FitFacts, FitProgress, LinearMap, PathPoint
+from probekit.components import Certificate, FitFacts, FitProgress, LinearMap, PathPoint
 from probekit.errors import InputError, Problem
+from probekit.probes.design import is_worth_holding
 from probekit.probes.early import HALVINGS, LARGEST_RATE
 from probekit.probes.fitted import FittedLinear
 from probekit.probes.losses import LOGISTIC, SOFTMAX, SQUARES
+from probekit.probes.memory import room
 from probekit.probes.standardise import Standardiser, rows_at_once
 
 if TYPE_CHECKING:
@@ -143,7 +145,8 @@ class Training:
         self.train = Rows(features, self.scale, asked.target.train, self.device, at_once)
         self.valid = Rows(features, self.scale, asked.valid, self.device, at_once)
         needed = 4 * (len(self.train) + len(self.valid)) * self.width
-        self.held = isinstance(features, ArrayMatrix) and (context.memory is None or needed <= context.memory)
+        left = room(self.device, context.memory)
+        self.held = is_worth_holding(features, self.device) and (left is None or needed <= left)
         if self.held:
             self.train.hold()
             self.valid.hold()

@@ -157,7 +157,8 @@ def _box(block: Block, labels: Sequence[str], names: Sequence[str], cells: Mappi
     name = f"{shorten(clean(block.name), _LONGEST_NAME)} · {count}"
     shares = [(cell.share, label, cell) for label, cell in inside if cell.share is not None]
     if not shares:
-        return Box(name, f"{block.name}: {count}", (), probed, folded=True)
+        missed = f"; {inside[0][1].text} at {inside[0][0]}" if inside else ""
+        return Box(name, f"{block.name}: {count}{missed}", (), probed, folded=True)
     worst, best = max(shares, key=lambda one: one[0]), min(shares, key=lambda one: one[0])
     told = [f"{what} {cell.text} at {label}" for what, (_, label, cell) in (("worst", worst), ("best", best))]
     values = tuple(_value(cell) for cell in dict.fromkeys((worst[2], best[2])))

@@ -86,6 +86,8 @@ def _caption(figure: Figure, head: Head, *, several_models: bool) -> str:
     colours = "Colour: 1 - R²" if table.metric == "r2" else "Colour: error ÷ that of chance"
     told.append(f"{colours}, from dark (1 or more) to light (0).")
     if figure.is_map:
+        if any(row.missed for one in figure.tables for row in one.rows):
+            told.append("Grey: probes that missed their tolerance.")
         return clean(" ".join(told))
     if ranges := interval_note(row.interval for one in figure.tables for row in one.rows):
         told.append(f"Lines or bands at the points: {ranges}.")

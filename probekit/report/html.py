@@ -177,7 +177,7 @@ def _told(head: Head, table: Table) -> str:
     """Return a chart as a sentence."""
     first, last = table.rows[0], table.rows[-1]
     moment = f" at checkpoint {first.probe.checkpoint}" if len(head.moments) > 1 else ""
-    places = ", ".join(f"{shown(row.scores['test'], table.metric)} at {row.probe.tap}" for row in (first, last))
+    places = ", ".join(f"{row.told(table.metric)} at {row.probe.tap}" for row in (first, last))
     chance = shown(table.baseline, table.metric)
     return (
         f"Test {head.measured} for {table.factor} by depth{moment}: {places}; chance {chance}. The tables have it all."

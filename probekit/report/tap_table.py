@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from probekit.findings.wording import counted, shown
 from probekit.report.controls import control_note, has_features_of_its_own
-from probekit.report.page import plain_range, shown_difference
+from probekit.report.page import plain_range, shown_control, shown_difference
 from probekit.report.parts import fold, key_of
 from probekit.report.wording import interval_note, pairs_note
 from probekit.results import first_test, headline
@@ -79,8 +79,9 @@ def grid(result: RunResult, table: Table, evidence: Evidence) -> Grid:
             GridRow(row, evidence.anchor(row.probe.tap, row.probe.model) or "", [texts[id(row)] for _, texts in made])
             for row in rows
         ]
-        tests = sorted(row.scores["test"] for row in rows)
-        reach = f"{shown(tests[0], table.metric)} to {shown(tests[-1], table.metric)}" if name else ""
+        tests = sorted(row.scores["test"] for row in rows if not row.missed)
+        reach = f"{shown(tests[0], table.metric)} to {shown(tests[-1], table.metric)}" if tests else "all missed"
+        reach = reach if name else ""
         blocks.append((name, reach, lines))
     return Grid([column for column, _ in made], blocks, list(_notes(table, evidence)))
 
@@ -195,7 +196,7 @@ def _control(name: str, metric: str) -> Callable[[Row], str]:
         cell = next((one for one in row.controls if one.name == name), None)
         if cell is None:
             return ""
-        return shown(cell.value, metric) if cell.selectivity is None else shown_difference(cell.selectivity, metric)
+        return shown_control(cell, metric)
 
     return text
 

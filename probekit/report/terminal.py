@@ -12,7 +12,7 @@ from probekit.findings.wording import shown
 from probekit.hookspecs import hookimpl
 from probekit.report.control_tables import control_tables
 from probekit.report.controls import has_features_of_its_own
-from probekit.report.page import shown_difference, shown_range, tables
+from probekit.report.page import shown_control, shown_range, tables
 from probekit.report.tap_table import beside_error
 from probekit.report.wording import evenly, glued, left_to_say, partial_note, unglued, warnings_left
 
@@ -208,10 +208,7 @@ def _control_of(table: Table) -> str | None:
 
 def _control_text(row: Row, name: str, metric: str) -> str:
     cell = next((one for one in row.controls if one.name == name), None)
-    if cell is None:
-        return ""
-    value = shown(cell.value, metric) if cell.selectivity is None else shown_difference(cell.selectivity, metric)
-    return f"{value} (missed)" if cell.missed else value
+    return "" if cell is None else shown_control(cell, metric)
 
 
 @hookimpl

@@ -46,7 +46,7 @@ def main() -> None:
         "--memory", type=float, default=4.0, help="GiB that fits of (d) and (size) may take; default: 4"
     )
     parser.add_argument("--rivals", metavar="NAME,...", help="only these; 'scikit-learn lbfgs', 'torch LBFGS' ...")
-    parser.add_argument("--match", metavar="TEXT", default="", help="only taps, and data of (c), whose name holds this")
+    parser.add_argument("--match", metavar="TEXT", default="", help="only problems, and data of (c), named so")
     parser.add_argument("--cache", type=Path, default=ROOT / "specs" / "data" / "fitting")
     parser.add_argument("--peer", type=Path, help="folder of PyPI's probekit 0.4.0")
     parser.add_argument("--json", type=Path, help="a file for all figures")

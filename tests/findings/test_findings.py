@@ -43,13 +43,10 @@ def drawn(builders, fit, chance):
     return sorted(found, key=lambda one: TAPS.index(one.tap))
 
 
-@given(seed=st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None)
-def test_nothing_raises_and_all_can_be_saved(make, probe, number, step, told, own, fit, plugins, seed):
-    chance = random.Random(seed)
-    some = drawn({"digit": probe, "snr": number}, fit, chance)
+def judged(probes, step, told, chance):
+    """Return steps, information and a graph for probes, drawn too."""
     steps, information = [], []
-    for one in [one for one in some if one.control is None]:
+    for one in [one for one in probes if one.control is None]:
         whose = {"factor": one.factor, "reduction": one.reduction}
         answer = chance.choice(["yes", "no", "cannot_tell", ""])
         information += [told(one.tap, answer, **whose)] if answer else []
@@ -60,10 +57,15 @@ def test_nothing_raises_and_all_can_be_saved(make, probe, number, step, told, ow
             if b == one.tap
         ]
     edges = chance.choice([[], EDGES])
-    result = make(
-        some, steps=steps, information=information, edges=edges, taps=TAPS, inputs=["in"],
-        own=chance.choice([[], [own(0.2)]]),
-    )  # fmt: skip
+    return {"steps": steps, "information": information, "edges": edges, "taps": TAPS, "inputs": ["in"]}
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_nothing_raises_and_all_can_be_saved(make, probe, number, step, told, own, fit, plugins, seed):
+    chance = random.Random(seed)
+    some = drawn({"digit": probe, "snr": number}, fit, chance)
+    result = make(some, **judged(some, step, told, chance), own=chance.choice([[], [own(0.2)]]))
     found = plugins.findings(result)
     ranks = [SEVERITIES.index(one.severity) for one in found]
     assert ranks == sorted(ranks)
@@ -80,7 +82,7 @@ def test_nothing_raises_and_all_can_be_saved(make, probe, number, step, told, ow
 
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=40, deadline=None)
-def test_what_a_probe_that_missed_its_optimum_scores_changes_no_finding(make, probe, number, fit, plugins, seed):
+def test_what_a_missed_probe_scores_changes_no_finding(make, probe, number, step, told, own, fit, plugins, seed):
     chance = random.Random(seed)
     builders = {"digit": probe, "snr": number}
     some = drawn(builders, fit, chance)
@@ -89,8 +91,8 @@ def test_what_a_probe_that_missed_its_optimum_scores_changes_no_finding(make, pr
         other = builders[one.factor](one.tap, *chance.choices([0.0, 0.2, 0.5, 0.93, 1.0], k=3))
         scores = {name: getattr(other, name) for name in ("scores", "error", "intervals", "by_label")}
         others.append(one.model_copy(update=scores) if one.certificate.status == "missed" else one)
-    shape = {"edges": chance.choice([[], EDGES]), "taps": TAPS, "inputs": ["in"]}
-    assert plugins.findings(make(some, **shape)) == plugins.findings(make(others, **shape))
+    beside = {**judged(some, step, told, chance), "own": chance.choice([[], [own(0.2)]])}
+    assert plugins.findings(make(some, **beside)) == plugins.findings(make(others, **beside))
 
 
 def test_the_page_has_a_heading_for_each_finding():

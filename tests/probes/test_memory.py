@@ -173,7 +173,7 @@ def test_known_rows_are_counted_for_each_kind_of_head(job, kinds, memory):
         ("cpu", None, None),
         ("cpu", 70, 70),
         ("cuda", None, 900),
-        ("cuda", 70, 900),
+        ("cuda", 70, 70),
         ("cuda", 5000, 900),
         ("mps", None, 450),
         ("mps", 70, 70),

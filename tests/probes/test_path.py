@@ -14,7 +14,7 @@ from probekit.probes.axes import Axes
 from probekit.probes.design import Held
 from probekit.probes.head import Head
 from probekit.probes.losses import SQUARES, Answers
-from probekit.probes.path import best_at_ends, choose, further, path_points, score_on_valid
+from probekit.probes.path import choose, further, path_points, score_on_valid, too_short
 from probekit.probes.standardise import Standardiser
 from probekit.probes.target_heads import TargetHeads, ValidScores
 
@@ -84,15 +84,21 @@ def test_the_one_standard_error_rule(loss, spread, expected):
 
 @pytest.mark.parametrize(
     ("loss", "spread", "told"),
-    [([5, 3.5, 3.4, 3], 0.45, "smallest"), ([5, 3.5, 3.0, 4], 0.6, None), ([5, 4.5, 3.4, 3], 0.1, None)],
-    ids=["only the best lies at the end", "none", "the chosen one, which is told of elsewhere"],
+    [
+        ([5, 3.5, 3.4, 3], 0.45, True),
+        ([3.4, 3.5, 3.4, 3], 0.45, True),
+        ([5, 3.5, 3.0, 4], 0.6, False),
+        ([5, 4.5, 3.4, 3], 0.1, False),
+        ([3, 3.5, 3.4, 4], 0.1, False),
+    ],
+    ids=["one inside is chosen", "the largest is chosen", "the best is inside", "the smallest is chosen", "largest"],
 )
-def test_a_best_penalty_at_an_end_is_told_where_a_larger_one_was_chosen(loss, spread, told):
+def test_a_best_penalty_at_the_end_is_told_where_a_larger_one_was_chosen(loss, spread, told):
     heads = [head(penalty) for penalty in (1.0, 0.1, 0.01, 0.001)]
     choice = choose(heads, scores(loss, [spread] * 4), "cross_entropy", one_standard_error=True)
-    found = best_at_ends([choice, choice])
-    assert len(found) == (told is not None)
-    assert all(text.startswith(f"the best λ on valid is the {told} of its path") for text in found)
+    text = "the best λ on valid is the smallest of its path"
+    assert [one.startswith(text) for one in too_short((), [choice])] == [True] * told
+    assert [one.startswith(f"b: {text}") for one in too_short(("a", "b"), [choice, choice])] == [False, True] * told
 
 
 @given(data=st.data(), count=st.integers(1, 8))
