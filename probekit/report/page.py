@@ -139,8 +139,14 @@ def shown_difference(value: float, metric: str) -> str:
     return f"{round(100 * value, 1) + 0.0:+.1f} pp" if metric == "error" else f"{round(value, 3) + 0.0:+.3f}"
 
 
-def shown_control(cell: ControlCell, metric: str) -> str:
-    """Return a control's selectivity, or else its metric, and that a probe missed its optimum where one did."""
+def shown_control(row: Row, name: str, metric: str) -> str:
+    """Return a control's selectivity, or else its metric, and that a probe missed its optimum where one did.
+
+    Empty where the row has no such control.
+    """
+    cell = next((one for one in row.controls if one.name == name), None)
+    if cell is None:
+        return ""
     value = shown(cell.value, metric) if cell.selectivity is None else shown_difference(cell.selectivity, metric)
     return f"{value} (missed)" if cell.missed else value
 

@@ -187,8 +187,7 @@ def _heat_map(figure: Figure, total: float) -> Element:
         if line % every == 0:
             _add_text(root, name, left - 2, y + height / 2 + 0.35 * _FONT, anchor="end")
         for number, row in by_number.items():
-            missed = row.missed
-            fill = LINE if missed else PALETTE[row.bin][0]
+            fill = LINE if row.missed else PALETTE[row.bin][0]
             _add_rect(root, left + number * width, y, width, height, fill)
     bottom = above + len(names) * height + _FONT
     _add_text(root, "0", 2, bottom + _FONT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from probekit.findings.wording import counted, shown
@@ -81,8 +82,7 @@ def grid(result: RunResult, table: Table, evidence: Evidence) -> Grid:
         ]
         tests = sorted(row.scores["test"] for row in rows if not row.missed)
         reach = f"{shown(tests[0], table.metric)} to {shown(tests[-1], table.metric)}" if tests else "all missed"
-        reach = reach if name else ""
-        blocks.append((name, reach, lines))
+        blocks.append((name, reach if name else "", lines))
     return Grid([column for column, _ in made], blocks, list(_notes(table, evidence)))
 
 
@@ -110,7 +110,7 @@ def _columns(
     for head, text in beside_error(result, table):
         yield Column(head, "number"), text
     for name in _beside(table):
-        yield Column(name, "number"), _control(name, metric)
+        yield Column(name, "number"), partial(shown_control, name=name, metric=metric)
     yield Column("information", "text"), lambda row: _answer(evidence.information.get(key_of(row.probe)))
     if any(row.probe.certificate.status != "proven" for row in table.rows):
         yield Column("optimum", "text"), lambda row: CERTIFICATES[row.probe.certificate.status]
@@ -189,16 +189,6 @@ def from_curve(step: PairedRecord, steps: Sequence[PairedRecord]) -> str:
 
 def _other_test(metric: str, split: str) -> Callable[[Row], str]:
     return lambda row: shown(row.probe.scores[metric][split], metric)
-
-
-def _control(name: str, metric: str) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        cell = next((one for one in row.controls if one.name == name), None)
-        if cell is None:
-            return ""
-        return shown_control(cell, metric)
-
-    return text
 
 
 def _answer(told: InformationRecord | None) -> str:

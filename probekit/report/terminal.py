@@ -139,7 +139,7 @@ def _print(console: Console, table: Table, beside: Sequence[tuple[str, Callable[
         full = round(row.share * columns.bar)
         style = "bold" if row.best else ""
         penalty = "" if probe.penalty is None else f"{probe.penalty:g}"
-        missed = "" if not row.missed else " (missed)"
+        missed = " (missed)" if row.missed else ""
         cells = [Text(clean(probe.tap) + missed, style)]
         cells += [Text(clean(probe.reduction))] if columns.reduction else []
         cells += [Text(str(probe.features_used)), Text(penalty)] if columns.numbers else []
@@ -148,7 +148,7 @@ def _print(console: Console, table: Table, beside: Sequence[tuple[str, Callable[
             cells.append(Text(shown_range(row.interval, table.metric) if row.interval else ""))
         cells += [Text(text(row)) for _, text in beside]
         if control is not None:
-            cells.append(Text(_control_text(row, control, table.metric)))
+            cells.append(Text(shown_control(row, control, table.metric)))
         if columns.bar:
             cells.append(Text("█" * full + "·" * (columns.bar - full), "green" if row.share < 0.5 else "red"))
         grid.add_row(*cells)
@@ -204,11 +204,6 @@ def _control_of(table: Table) -> str | None:
     """Return the one control that is shown: a control task before any other."""
     shown_here = [name for name in table.controls if not has_features_of_its_own(name)]
     return next(filter(is_control_task, shown_here), next(iter(shown_here), None))
-
-
-def _control_text(row: Row, name: str, metric: str) -> str:
-    cell = next((one for one in row.controls if one.name == name), None)
-    return "" if cell is None else shown_control(cell, metric)
 
 
 @hookimpl
